@@ -1,0 +1,182 @@
+"""The only bridge from kernels to Dask.
+
+A kernel is a pure function of NumPy blocks, ``(positions, …) → (positions, …)``:
+no xarray, no Dask, no files, no globals. `apply_kernel` lays it over the scan,
+`prologue` makes a small whole-scan step that every block shares, and
+`reduce_blocks` folds the scan into one small result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+
+#: Keys of graphs that start so are the prologue: `runs` computes each once and keeps it.
+PROLOGUE = "prologue-"
+
+_rows: ContextVar[slice | None] = ContextVar("rows", default=None)
+
+
+@contextmanager
+def only_rows(rows: slice) -> Iterator[None]:
+    """Let kernels see only these rows (positions, flattened) of their block; the others become NaN or 0.
+
+    This is how `runs` halves a block that kills its worker without rebuilding the graph.
+    """
+    token = _rows.set(rows)
+    try:
+        yield
+    finally:
+        _rows.reset(token)
+
+
+class _Block:
+    """A kernel as Dask calls it: leading axes flattened to rows, and put back."""
+
+    def __init__(self, kernel: Callable[..., Any], token: str, core: Sequence[int], out: tuple[int, ...], dtype: str):
+        self.kernel, self.token, self.core, self.out, self.dtype = kernel, token, tuple(core), out, dtype
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return ("scanfold-kernel", self.token, self.core, self.out, self.dtype)
+
+    def __call__(self, *blocks: np.ndarray) -> np.ndarray:
+        lead = np.broadcast_shapes(*(b.shape[: b.ndim - c] for b, c in zip(blocks, self.core, strict=True)))
+        count = int(np.prod(lead))
+        flat = [
+            np.broadcast_to(b, lead + b.shape[b.ndim - c :]).reshape((count, *b.shape[b.ndim - c :]))
+            for b, c in zip(blocks, self.core, strict=True)
+        ]
+        rows = _rows.get()
+        if rows is None:
+            result = np.asarray(self.kernel(*flat), self.dtype)
+        else:
+            fill = np.nan if np.dtype(self.dtype).kind == "f" else 0
+            result = np.full((count, *self.out), fill, self.dtype)
+            result[rows] = self.kernel(*(f[rows] for f in flat))
+        return result.reshape(lead + self.out)
+
+
+def apply_kernel(
+    kernel: Callable[..., Any],
+    *arrays: xr.DataArray,
+    core_dims: Sequence[Sequence[str]],
+    output: Mapping[str, int],
+    token: str,
+    dtype: str = "float64",
+) -> xr.DataArray:
+    """Lay a kernel over the scan.
+
+    Parameters
+    ----------
+    kernel : callable
+        ``kernel(*blocks)`` with blocks of shape ``(positions, *core)``; returns
+        ``(positions, *output)``. It must pickle.
+    *arrays : DataArray
+        Inputs. Dimensions that are not core dimensions are scan dimensions and broadcast by name.
+    core_dims : sequence of sequences of str
+        For each array the dimensions that a kernel sees whole; they must be one chunk.
+    output : mapping of str to int
+        Core dimensions of the result and their sizes.
+    token : str
+        Identifies the kernel and all its options; equal tokens mean equal results.
+    dtype : str
+        Of the result.
+
+    Returns
+    -------
+    DataArray
+        Lazy if any input is lazy, dims ``(scan dims, *output)``, without attributes.
+
+    Examples
+    --------
+    >>> a = xr.DataArray(np.arange(6.0).reshape(2, 3), dims=("y", "energy")).chunk(y=1)
+    >>> double = apply_kernel(lambda b: 2 * b, a, core_dims=[["energy"]], output={"out": 3}, token="double")
+    >>> double.dims, double.sum().item()
+    (('y', 'out'), 30.0)
+    """
+    block = _Block(kernel, token, [len(c) for c in core_dims], tuple(output.values()), dtype)
+    # One kernel makes one array, so that a Dataset of slices of it computes the kernel once.
+    result: xr.DataArray = xr.apply_ufunc(
+        block,
+        *(a.drop_attrs() for a in arrays),
+        input_core_dims=[list(c) for c in core_dims],
+        output_core_dims=[list(output)],
+        dask="parallelized",
+        output_dtypes=[np.dtype(dtype)],
+        dask_gufunc_kwargs={"output_sizes": dict(output)},
+        keep_attrs=False,
+        join="exact",
+    )
+    return result
+
+
+def prologue(
+    function: Callable[..., np.ndarray], *arrays: da.Array, shape: tuple[int, ...], token: str, dtype: str = "float64"
+) -> da.Array:
+    """Make a small whole-scan step that every block depends on, as a lazy array in one chunk.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(*arrays)`` of whole NumPy arrays: a sample of the scan, never the scan.
+    *arrays : dask arrays
+        Its inputs.
+    shape, dtype
+        Of its result.
+    token : str
+        Identifies the function and its options.
+
+    Returns
+    -------
+    dask array
+        Its key starts with ``prologue-``: a run computes it once and keeps it in the ledger.
+    """
+    name = PROLOGUE + tokenize(token, [a.name for a in arrays], shape, dtype)
+    value = dask.delayed(function, pure=True)(*arrays, dask_key_name=name)
+    return da.from_delayed(value, shape=shape, dtype=np.dtype(dtype), name="shared-" + name)
+
+
+def reduce_blocks(
+    array: xr.DataArray,
+    chunk: Callable[[np.ndarray], Any],
+    combine: Callable[[list[Any]], Any],
+    finalize: Callable[[Any], Any],
+    *,
+    fan_in: int = 16,
+) -> Any:
+    """Fold the blocks of an array into one small result, as a tree.
+
+    Parameters
+    ----------
+    array : DataArray
+        Lazy or not.
+    chunk, combine, finalize : callables
+        ``chunk(block)`` gives a partial result, ``combine(list of partials)`` one of the same kind,
+        ``finalize(partial)`` the answer.
+    fan_in : int
+        How many partials are combined at a time.
+
+    Returns
+    -------
+    Delayed
+        ``.compute()`` gives the answer.
+
+    Examples
+    --------
+    >>> a = xr.DataArray(np.ones((4, 4)), dims=("y", "x")).chunk(y=1)
+    >>> reduce_blocks(a, np.sum, sum, float).compute()
+    16.0
+    """
+    lazy = array.data if array.chunks is not None else da.from_array(array.values, chunks=-1)
+    parts = [dask.delayed(chunk)(b) for b in lazy.to_delayed().ravel()]
+    while len(parts) > 1:
+        parts = [dask.delayed(combine)(parts[i : i + fan_in]) for i in range(0, len(parts), fan_in)]
+    return dask.delayed(finalize)(parts[0])

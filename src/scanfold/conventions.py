@@ -1,0 +1,228 @@
+"""What every room agrees on: dimension roles, variable specs, errors, provenance.
+
+An operation declares each variable once, as a `Var`; the spec then makes the
+output's attributes, checks inputs, and draws the reference table.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+SCAN_DIMS = ("y", "x", "position", "group", "cell", "channel")
+DETECTOR_DIMS = ("ky", "kx", "energy", "wavelength", "tof", "time")
+
+#: Version of the layout of the stores that `scanfold.save` writes.
+STORE_FORMAT = 1
+
+
+class ScanError(Exception):
+    """Base of every error that scanfold raises on purpose."""
+
+
+class InputError(ScanError, ValueError):
+    """A value from the user that cannot be used; raised before any computing."""
+
+
+class InputTypeError(ScanError, TypeError):
+    """An object of the wrong kind; raised before any computing."""
+
+
+class RunError(ScanError, RuntimeError):
+    """A run that could not finish; what was finished stays in its store."""
+
+
+def unknown(kind: str, name: object, valid: Iterable[str]) -> InputError:
+    """Make the error for a name that is not among the valid ones.
+
+    Examples
+    --------
+    >>> print(unknown("engine", "bach", ["auto", "batch", "lmfit"]))
+    unknown engine 'bach'; did you mean 'batch'? Valid: auto, batch, lmfit
+    """
+    names = [str(v) for v in valid]
+    close = difflib.get_close_matches(str(name), names, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ";"
+    return InputError(f"unknown {kind} {name!r}{hint} Valid: {', '.join(names) or '(none)'}")
+
+
+@dataclass(frozen=True, slots=True)
+class Var:
+    """The spec of one variable.
+
+    Parameters
+    ----------
+    name : str
+        Name in the Dataset.
+    dims : tuple of str
+        Dimensions; ``"..."`` stands for all scan dimensions of the input.
+    dtype : str
+        NumPy dtype name of the stored values.
+    long_name : str
+        What it is, in words.
+    units : str, optional
+        Pint-parsable units; None leaves the attribute out.
+    flags : mapping of str to int, optional
+        Meanings and values of a CF flag variable.
+    ancillary : tuple of str
+        Names of the variables that qualify this one.
+
+    Examples
+    --------
+    >>> Var("success", ("...",), "bool", "the optimiser converged").attrs()
+    {'long_name': 'the optimiser converged'}
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    dtype: str
+    long_name: str
+    units: str | None = None
+    flags: Mapping[str, int] | None = field(default=None, hash=False)
+    ancillary: tuple[str, ...] = ()
+
+    def attrs(self) -> dict[str, Any]:
+        """Return the attributes of an output made from this spec."""
+        attrs: dict[str, Any] = {"long_name": self.long_name}
+        if self.units is not None:
+            attrs["units"] = self.units
+        if self.flags is not None:
+            attrs["flag_values"] = [int(v) for v in self.flags.values()]
+            attrs["flag_meanings"] = " ".join(self.flags)
+        if self.ancillary:
+            attrs["ancillary_variables"] = " ".join(self.ancillary)
+        return attrs
+
+    def make(self, data: xr.DataArray) -> xr.DataArray:
+        """Return `data` under this name, dtype and attributes, with no others."""
+        out = data.astype(self.dtype) if data.dtype != np.dtype(self.dtype) else data.copy(deep=False)
+        out.attrs = self.attrs()
+        return out.rename(self.name)
+
+
+def table(variables: Sequence[Var]) -> str:
+    """Render specs as a reStructuredText table for the reference.
+
+    Examples
+    --------
+    >>> print(table([Var("nfev", ("...",), "int32", "function evaluations")]))
+    ==== ==== ===== ===== ====================
+    name dims dtype units meaning
+    ==== ==== ===== ===== ====================
+    nfev ...  int32       function evaluations
+    ==== ==== ===== ===== ====================
+    """
+    head = ("name", "dims", "dtype", "units", "meaning")
+    rows = [head, *((v.name, ", ".join(v.dims), v.dtype, v.units or "", v.long_name) for v in variables)]
+    widths = [max(len(r[i]) for r in rows) for i in range(len(head))]
+    rule = " ".join("=" * w for w in widths)
+    lines = [" ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in rows]
+    return "\n".join([rule, lines[0], rule, *lines[1:], rule])
+
+
+def flags(variable: xr.DataArray) -> dict[str, int]:
+    """Return the meanings and values of a CF flag variable.
+
+    Raises
+    ------
+    InputError
+        If the variable carries no flags.
+    """
+    try:
+        values, names = np.atleast_1d(variable.attrs["flag_values"]), str(variable.attrs["flag_meanings"]).split()
+    except KeyError:
+        raise InputError(f"variable {variable.name!r} has no flag_values and flag_meanings attributes") from None
+    return {name: int(value) for name, value in zip(names, values, strict=True)}
+
+
+def primary(obj: xr.Dataset | xr.DataArray) -> xr.DataArray:
+    """Return the variable an operation works on: the array itself, or a Dataset's primary one.
+
+    Raises
+    ------
+    InputError
+        If a Dataset has several variables and names none in ``attrs["primary"]``.
+    InputTypeError
+        If `obj` is no xarray object.
+    """
+    if isinstance(obj, xr.DataArray):
+        return obj
+    if not isinstance(obj, xr.Dataset):
+        raise InputTypeError(f"expected an xarray DataArray or Dataset, found {type(obj).__name__}")
+    name = obj.attrs.get("primary")
+    if name is None and len(obj.data_vars) == 1:
+        name = next(iter(obj.data_vars))
+    if name is None:
+        raise InputError(
+            f"the Dataset names no primary variable; pass one of its variables: {', '.join(map(str, obj.data_vars))}"
+        )
+    if name not in obj:
+        raise unknown("primary variable", name, map(str, obj.data_vars))
+    return obj[name]
+
+
+def require_dim(array: xr.DataArray, dim: str) -> None:
+    """Raise unless `dim` is a dimension of `array`."""
+    if dim not in array.dims:
+        raise unknown("dimension", dim, map(str, array.dims))
+
+
+def fingerprint(path: str | Path) -> dict[str, Any]:
+    """Return what identifies an input file: absolute path, size, modification time.
+
+    A directory (a zarr store) has the size and time of its metadata files.
+    """
+    resolved = Path(path).resolve()
+    files = sorted(resolved.rglob("zarr.json")) + sorted(resolved.rglob(".z*")) if resolved.is_dir() else [resolved]
+    stats = [f.stat() for f in files]
+    return {
+        "path": str(resolved),
+        "size": sum(s.st_size for s in stats),
+        "mtime_ns": max((s.st_mtime_ns for s in stats), default=0),
+    }
+
+
+def describe_input(array: xr.DataArray) -> dict[str, Any]:
+    """Describe an input for the record: its file, and a token of everything done to it since.
+
+    The token is dask's name for a lazy array (a hash of how it is made) and a
+    hash of the values otherwise, so that a changed selection or a changed
+    value changes it.
+    """
+    from dask.base import tokenize
+
+    token = array.data.name if array.chunks is not None else tokenize(array.values)
+    described: dict[str, Any] = {"dims": list(map(str, array.dims)), "shape": list(array.shape), "token": token}
+    source = array.attrs.get("source")
+    if source is not None:
+        described["source"] = json.loads(source)
+    return described
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that the numbers of a run depend on."""
+    names = ("scanfold", "numpy", "scipy", "numba", "lmfit")
+    return {name: metadata.version(name) for name in names}
+
+
+def record(operation: str, inputs: Mapping[str, xr.DataArray], options: Mapping[str, Any], **more: Any) -> str:
+    """Return the provenance of an operation, for ``attrs["provenance"]``.
+
+    It is JSON, holds no array, and is what a resumed run is compared with.
+    """
+    described = {name: describe_input(array) for name, array in inputs.items()}
+    content = {"operation": operation, "inputs": described, "options": dict(options), "versions": versions(), **more}
+    return json.dumps(content, sort_keys=True, default=str)
+
+
+def provenance(ds: xr.Dataset) -> dict[str, Any]:
+    """Return the recorded provenance of a Dataset, empty if it has none."""
+    return dict(json.loads(ds.attrs.get("provenance", "{}")))
