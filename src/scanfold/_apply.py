@@ -99,7 +99,7 @@ def apply_kernel(
     --------
     >>> a = xr.DataArray(np.arange(6.0).reshape(2, 3), dims=("y", "energy")).chunk(y=1)
     >>> double = apply_kernel(lambda b: 2 * b, a, core_dims=[["energy"]], output={"out": 3}, token="double")
-    >>> double.dims, double.sum().item()
+    >>> double.dims, float(double.sum())
     (('y', 'out'), 30.0)
     """
     block = _Block(kernel, token, [len(c) for c in core_dims], tuple(output.values()), dtype)
