@@ -1,0 +1,295 @@
+"""HDF5 files: opened by path inside each task, labelled by the layouts of NeXus, EMD and HyperSpy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from scanfold.conventions import InputError
+from scanfold.io import emd, hyperspy, nexus
+from scanfold.io.arrays import FileArray, Joined, Region, reading
+from scanfold.io.labels import Contents, Coordinate, Signal, detector_dims, fill_dims
+from scanfold.io.layout import Labels, attributes
+from scanfold.io.listing import ArrayInfo, choose, several, shown
+
+#: Filters that HDF5 and h5py bring along; all others come with hdf5plugin.
+BUILTIN_FILTERS = {1, 2, 3, 4, 5, 6, 32000}
+#: Coordinates are read when a file is opened, so a header may not claim one larger than this.
+MOST_COORDINATE = 2**28
+PARTS = re.compile(r"data_\d+$")
+
+
+@dataclass(frozen=True)
+class HDF5Array(FileArray):
+    """A numeric dataset of an HDF5 file."""
+
+    locking: bool | None = None
+    plugin: bool = False
+
+    def read(self, region: Region) -> np.ndarray:
+        """Open the file, read one box, close it."""
+        if self.plugin:
+            load_filters(self.path, self.dataset)
+        with opened(self.path, self.locking) as file:
+            return np.asarray(file[self.dataset][region])
+
+
+@contextmanager
+def opened(path: str, locking: bool | None) -> Iterator[h5py.File]:
+    """Open a file for reading; a locked one is an error that names both causes."""
+    try:
+        file = h5py.File(path, "r", locking=locking)
+    except OSError as exc:
+        if "lock" in str(exc).lower():
+            raise InputError(
+                f"{path!r} is locked: either another program is still writing it, or its file system (NFS, Lustre) has no "
+                "locks. To read it as it stands, pass locking=False"
+            ) from exc
+        raise
+    with file:
+        yield file
+
+
+def load_filters(path: str, dataset: str) -> None:
+    """Register the compression filters of hdf5plugin in this process."""
+    try:
+        import hdf5plugin  # noqa: F401
+    except ImportError:
+        raise InputError(
+            f"dataset {dataset!r} of {path!r} is compressed with a filter that HDF5 does not bring along; "
+            'type: pip install "scanfold[hdf5]"'
+        ) from None
+
+
+def is_numeric(dtype: np.dtype[Any]) -> bool:
+    """Tell whether threads may read it: no strings, no compounds, no objects."""
+    return dtype.kind in "biufc"
+
+
+def array(path: str, file: h5py.File, dataset: str, locking: bool | None) -> HDF5Array:
+    """Make the lazy array of a dataset, after checking that it can be read here.
+
+    Raises
+    ------
+    InputError
+        If it is not numeric, needs a filter that is missing, or is a virtual dataset whose sources are missing.
+    """
+    node = file[dataset]
+    if not is_numeric(node.dtype):
+        kind = "strings" if h5py.check_string_dtype(node.dtype) else "records" if node.dtype.names else "no numbers"
+        raise InputError(
+            f"dataset {dataset!r} of {path!r} holds {kind} ({node.dtype}), not numbers; name another one with dataset=: "
+            f"{shown(listing(file))}"
+        )
+    made = node.id.get_create_plist()
+    codes = [made.get_filter(i)[0] for i in range(made.get_nfilters())]
+    plugin = any(code not in BUILTIN_FILTERS for code in codes)
+    if plugin:
+        load_filters(path, dataset)
+        for code in codes:
+            if not h5py.h5z.filter_avail(code):
+                raise InputError(
+                    f"dataset {dataset!r} of {path!r} needs HDF5 filter {code}, which hdf5plugin does not have either; "
+                    "set HDF5_PLUGIN_PATH to the folder of that filter"
+                )
+    if node.is_virtual:
+        for source in node.virtual_sources():
+            if source.file_name != "." and not (Path(path).parent / source.file_name).exists():
+                raise InputError(
+                    f"dataset {dataset!r} of {path!r} is put together from other files, and {source.file_name!r} is missing: "
+                    "copy it beside this file"
+                )
+    return HDF5Array(path, dataset, node.shape, node.dtype, locking, plugin)
+
+
+def walk(group: h5py.Group, prefix: str = "", seen: set[Any] | None = None) -> Iterator[tuple[str, Any]]:
+    """Yield every group and dataset once with its name, through links; a missing link yields its link object."""
+    seen = set() if seen is None else seen
+    for key in group:
+        name = f"{prefix}{key}"
+        link = group.get(key, getlink=True)
+        try:
+            node = group[key]
+        except (KeyError, OSError):
+            yield name, link
+            continue
+        info = h5py.h5o.get_info(node.id)
+        if (info.fileno, info.addr) in seen:
+            continue
+        seen.add((info.fileno, info.addr))
+        yield name, node
+        if isinstance(node, h5py.Group):
+            yield from walk(node, f"{name}/", seen)
+
+
+def missing_file(link: Any) -> str | None:
+    """Return the file that a dangling link points at."""
+    return link.filename if isinstance(link, h5py.ExternalLink) else None
+
+
+def listing(file: h5py.File) -> list[ArrayInfo]:
+    """Describe every dataset of a file without reading it."""
+    return [_info(name, node) for name, node in walk(file) if isinstance(node, h5py.Dataset)]
+
+
+def _info(name: str, node: h5py.Dataset) -> ArrayInfo:
+    made = node.id.get_create_plist()
+    filters = [made.get_filter(i) for i in range(made.get_nfilters())]
+    known = {1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 32000: "lzf", 32001: "blosc", 32008: "bitshuffle"}
+    names = [known.get(f[0], f[3].decode(errors="replace") or str(f[0])) for f in filters]
+    return ArrayInfo(
+        name=name,
+        shape=tuple(node.shape or ()),
+        dtype=str(node.dtype),
+        chunks=node.chunks,
+        compression=" + ".join(names) or None,
+        units=attributes(node).get("units"),
+        numeric=is_numeric(node.dtype),
+    )
+
+
+def labels_of(group: h5py.Group) -> Labels | None:
+    """Read a group in the first layout that it follows."""
+    return nexus.labels(group) or emd.labels(group) or hyperspy.labels(group) or _numbered(group)
+
+
+def _numbered(group: h5py.Group) -> Labels | None:
+    """Recognise a master file: a group of links ``data_000001, data_000002, …`` that are one stack."""
+    parts = sorted(key for key in group if PARTS.match(key))
+    if not parts:
+        return None
+    for key in parts:
+        try:
+            group[key]
+        except (KeyError, OSError):
+            found = missing_file(group.get(key, getlink=True))
+            raise InputError(
+                f"{group.file.filename!r} is a master file, and the linked file {found!r} of its {group.name}/{key} is "
+                "missing: copy it beside the master file"
+            ) from None
+    first = group[parts[0]]
+    if not isinstance(first, h5py.Dataset) or first.ndim < 2:
+        return None
+    return Labels(group.name, [None] * first.ndim, parts=[f"{group.name}/{key}" for key in parts])
+
+
+def find(path: str, file: h5py.File, dataset: str | None) -> Labels:
+    """Find the array that is meant, and its labels.
+
+    Raises
+    ------
+    InputError
+        If there is no such dataset, or none is obviously meant; it lists them.
+    """
+    if dataset is not None:
+        return _named(path, file, dataset)
+    default = nexus.default(file)
+    found = default and labels_of(default)
+    if found:
+        return found
+    candidates, missing = [], []
+    for name, node in walk(file):
+        if isinstance(node, h5py.Group):
+            candidates += [labels for labels in [labels_of(node)] if labels]
+        elif not isinstance(node, h5py.Dataset):
+            missing.append(missing_file(node) or name)
+    best = max((len(c.dims) for c in candidates), default=0)
+    candidates = [c for c in candidates if len(c.dims) == best]
+    if len({c.dataset for c in candidates}) == 1:
+        return candidates[0]
+    arrays = listing(file)
+    if candidates:
+        names = {c.dataset.strip("/") for c in candidates}
+        raise several([a for a in arrays if a.name in names] or arrays, path)
+    try:
+        name = choose(arrays, path)
+    except InputError as exc:
+        lost = f". Linked files that are missing: {', '.join(map(repr, missing))}" if missing else ""
+        raise InputError(f"{exc}{lost}") from None
+    return _plain(file[name])
+
+
+def _named(path: str, file: h5py.File, dataset: str) -> Labels:
+    name = dataset.strip("/")
+    try:
+        node = file[name] if name else file
+    except (KeyError, OSError, ValueError):
+        link = file.get(name, getlink=True) if name in file else None
+        if missing_file(link):
+            raise InputError(f"dataset {dataset!r} of {path!r} is in {missing_file(link)!r}, which is missing") from None
+        raise InputError(f"no dataset {dataset!r} in {path!r}; it has {shown(listing(file))}") from None
+    if isinstance(node, h5py.Dataset):
+        labels = labels_of(node.parent)
+        return labels if labels and labels.dataset == node.name and not labels.parts else _plain(node)
+    labels = labels_of(node)
+    if labels:
+        return labels
+    inside = [a for a in listing(file) if a.name.startswith(f"{name}/") or not name]
+    return _plain(file[choose(inside, f"{path}::{name}")])
+
+
+def _plain(node: h5py.Dataset) -> Labels:
+    """Label a dataset by its dimension scales, where it has any."""
+    names: list[str | None] = []
+    coords: dict[str, tuple[tuple[int, ...], str]] = {}
+    for i, dim in enumerate(node.dims):
+        scale = dim[0] if len(dim) else None
+        title = scale.name.rsplit("/", 1)[-1] if scale is not None else ""
+        names.append(dim.label or title or None)
+        if names[-1] and scale is not None and scale.shape == (node.shape[i],) and is_numeric(scale.dtype):
+            coords[str(names[-1])] = ((i,), scale.name)
+    return Labels(node.name, names, coords=coords)
+
+
+def contents(path: str, dataset: str | None, locking: bool | None) -> Contents:
+    """Open a file's metadata: the signal, its dimensions' names and its coordinates."""
+    with reading(path, dataset), opened(path, locking) as file:
+        labels = find(path, file, dataset)
+        first = (labels.parts or [labels.dataset])[0]
+        name = labels.name or labels.dataset.rsplit("/", 1)[-1] or "data"
+        node = file[first]
+        if node.ndim == 0 or 0 in node.shape:
+            raise InputError(f"dataset {first!r} of {path!r} has shape {node.shape}: there is nothing in it")
+        data: FileArray = array(path, file, first, locking)
+        if labels.parts:
+            data = Joined.of(path, labels.dataset, [array(path, file, p, locking) for p in labels.parts])
+        dims = fill_dims(labels.dims, labels.detector)
+        detector = detector_dims(dims) if labels.detector is None else labels.detector
+        signal = Signal(name, data, dims, attributes(node) | dict(labels.attrs), node.chunks)
+        coords = {t: c for t, (axes, at) in labels.coords.items() if (c := _coordinate(path, file, at, dims, axes, data))}
+        coords |= {dims[a]: Coordinate((dims[a],), v, attrs) for a, (v, attrs) in labels.values.items()}
+        others = []
+        for title, at in labels.others.items():
+            if at in file and file[at].shape == data.shape and is_numeric(file[at].dtype):
+                others.append(Signal(title, array(path, file, at, locking), dims, attributes(file[at]), file[at].chunks))
+        return Contents(signal, detector, coords, tuple(others), linked=_linked(file, labels.parts))
+
+
+def _linked(file: h5py.File, parts: list[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(file[p].file.filename for p in parts if file[p].file.filename != file.filename))
+
+
+def _coordinate(
+    path: str, file: h5py.File, at: str, dims: tuple[str, ...], axes: tuple[int, ...], data: FileArray
+) -> Coordinate | None:
+    """Read the coordinates of some dimensions; bin edges become centres; what does not fit is left out."""
+    node = file[at]
+    shape = tuple(data.shape[a] for a in axes)
+    attrs = attributes(node)
+    if node.size * node.dtype.itemsize > MOST_COORDINATE:
+        raise InputError(f"coordinate {at!r} of {path!r} claims {node.shape} values; the file's header is wrong")
+    with reading(path, at):
+        values = np.asarray(node[()]) if is_numeric(node.dtype) else np.asarray(node.asstr()[()], object)
+    if len(shape) == 1 and values.shape == (shape[0] + 1,) and is_numeric(values.dtype):
+        values = 0.5 * (values[:-1] + values[1:])
+        attrs = attrs | {"comment": "centres of the bin edges in the file"}
+    if values.shape != shape:
+        return None
+    return Coordinate(tuple(dims[a] for a in axes), values, attrs)
