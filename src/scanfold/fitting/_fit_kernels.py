@@ -1,0 +1,305 @@
+"""Fit every row of a block: models as small programs, evaluated by one compiled loop.
+
+A model is a `Program`: leaves (components) called by address, a postfix list of
+the operators that join them, and the constraint expressions. It is data, so the
+loop below is compiled once for all models.
+"""
+
+from collections import namedtuple
+
+import numpy as np
+from numba import njit
+
+from scanfold.fitting._expression_kernels import run_code
+from scanfold.fitting._lineshape_kernels import call_leaf
+from scanfold.fitting._lm_kernels import (
+    INVALID_MODEL,
+    NFEV,
+    RUNNING,
+    STATE_SIZE,
+    TOO_FEW_POINTS,
+    advance,
+    normal_equations,
+    solve_scaled,
+    to_external,
+    to_internal,
+)
+
+_jit = njit(nogil=True, cache=True, error_model="numpy")
+
+ADD, SUB, MUL, DIV = -1, -2, -3, -4
+
+#: ops: leaf numbers and operators, postfix. addresses, sizes, rows, aux_at: per leaf its address, number of
+#: parameters, first row in the Jacobian, start in `aux`. slots: the parameter behind each Jacobian row.
+#: targets, code_at, code: constraint expressions, the first `feeding` of which the model needs.
+Program = namedtuple("Program", "ops addresses sizes rows slots aux aux_at targets code_at code feeding")
+
+
+@_jit
+def apply_expressions(program, p, low, high, count):
+    """Set the parameters that are given by the first `count` expressions."""
+    for e in range(count):
+        t = program.targets[e]
+        value = run_code(program.code[program.code_at[e] : program.code_at[e + 1]], p, np.nan)
+        p[t] = min(max(value, low[t]), high[t]) if value == value else value
+
+
+@_jit
+def expression_slopes(program, p, low, high, free, count, slopes, scratch):
+    """Fill slopes (P, m): derivatives of all parameters by the free ones, through the expressions."""
+    slopes[:] = 0.0
+    for j in range(free.size):
+        f = free[j]
+        slopes[f, j] = 1.0
+        if count == 0:
+            continue
+        step = 6.0554544523933395e-06 * (abs(p[f]) if p[f] != 0.0 else 1.0)
+        scratch[:] = p
+        scratch[f] = p[f] + step
+        apply_expressions(program, scratch, low, high, count)
+        for e in range(count):
+            slopes[program.targets[e], j] = scratch[program.targets[e]]
+        scratch[:] = p
+        scratch[f] = p[f] - step
+        apply_expressions(program, scratch, low, high, count)
+        for e in range(count):
+            t = program.targets[e]
+            slopes[t, j] = (slopes[t, j] - scratch[t]) / ((p[f] + step) - (p[f] - step))
+
+
+@_jit
+def evaluate(program, x, p, leaf_p, stack, jac):
+    """Evaluate the model: values end in stack[0], derivatives by each leaf parameter in jac (rows, n)."""
+    n = x.size
+    spans = np.empty((program.ops.size + 1, 2), np.int64)
+    top = 0
+    for o in program.ops:
+        if o >= 0:
+            k, row = program.sizes[o], program.rows[o]
+            for i in range(k):
+                leaf_p[i] = p[program.slots[row + i]]
+            start, stop = program.aux_at[o], program.aux_at[o + 1]
+            call_leaf(
+                program.addresses[o], n, k, x.ctypes.data, leaf_p.ctypes.data,
+                program.aux.ctypes.data + 8 * start, stop - start,
+                stack.ctypes.data + 8 * n * top, jac.ctypes.data + 8 * n * row,
+            )  # fmt: skip
+            spans[top, 0], spans[top, 1] = row, row + k
+            top += 1
+        else:
+            top -= 1
+            combine(o, stack[top - 1], stack[top], jac, spans[top - 1], spans[top])
+            spans[top - 1, 1] = spans[top, 1]
+
+
+@_jit
+def combine(op, a, b, jac, rows_a, rows_b):
+    """Join two components in place: the value into a, the chain rule into their rows of jac."""
+    n = a.size
+    if op == ADD:
+        for i in range(n):
+            a[i] += b[i]
+        return
+    if op == SUB:
+        for i in range(n):
+            a[i] -= b[i]
+        jac[rows_b[0] : rows_b[1]] *= -1.0
+        return
+    for i in range(n):
+        if op == MUL:
+            by_a, by_b, value = b[i], a[i], a[i] * b[i]
+        else:
+            value = a[i] / b[i]
+            by_a, by_b = 1.0 / b[i], -value / b[i]
+        for r in range(rows_a[0], rows_a[1]):
+            jac[r, i] *= by_a
+        for r in range(rows_b[0], rows_b[1]):
+            jac[r, i] *= by_b
+        a[i] = value
+
+
+@_jit
+def to_free(program, jac, free, slopes, feeding, out):
+    """Fill out (m, n): derivatives by the free parameters, from those by the leaf parameters."""
+    out[:] = 0.0
+    for r in range(program.slots.size):
+        s = program.slots[r]
+        for j in range(free.size):
+            c = slopes[s, j]
+            if c == 1.0:
+                out[j] += jac[r]
+            elif c != 0.0:
+                out[j] += c * jac[r]
+
+
+@_jit
+def set_free(theta, free, low, high, p, inner):
+    """Put the internal variables into the parameters; `inner` gets the derivatives of the transformation."""
+    for j in range(free.size):
+        f = free[j]
+        p[f], inner[j] = to_external(theta[j], low[f], high[f])
+
+
+@_jit
+def covariance(curvature, at_bound, cov, work):
+    """Fill cov with the inverse of curvature (m, m); parameters at a bound are left out (NaN)."""
+    cov[:] = np.nan
+    inside = np.nonzero(~at_bound)[0]
+    c = inside.size
+    small, scale, rhs, out = np.empty((c, c)), np.empty(c), np.zeros(c), np.empty(c)
+    for j in range(c):
+        for k in range(c):
+            small[j, k] = curvature[inside[j], inside[k]]
+        scale[j] = small[j, j]
+        if not scale[j] > 0.0:
+            return
+    columns = np.empty((c, c))
+    for j in range(c):
+        rhs[:] = 0.0
+        rhs[j] = 1.0
+        if not solve_scaled(small, scale, 0.0, rhs, out, work):
+            return
+        columns[j] = out
+    for j in range(c):
+        for k in range(c):
+            cov[inside[j], inside[k]] = 0.5 * (columns[j, k] + columns[k, j])
+
+
+@_jit
+def touches_bound(value, start, low, high):
+    """Say whether a fitted value sits on one of its bounds."""
+    if low > -np.inf and high < np.inf:
+        return min(value - low, high - value) <= 1.0e-6 * (high - low)
+    if low > -np.inf:
+        return value - low <= 1.0e-6 * max(abs(low), abs(start - low))
+    if high < np.inf:
+        return high - value <= 1.0e-6 * max(abs(high), abs(high - start))
+    return False
+
+
+@_jit
+def finish_row(program, x, data, weights, keep, p, start, low, high, free, poisson, used, y, leaf_jac,
+               stderr, cov, stats):  # fmt: skip
+    """Fill stderr (P), cov (m, m) and stats [chisqr, sum of squared residuals, touches a bound] at the solution."""
+    m, n, count = free.size, data.size, program.targets.size
+    apply_expressions(program, p, low, high, count)
+    slopes, scratch = np.empty((p.size, m)), np.empty(p.size)
+    expression_slopes(program, p, low, high, free, count, slopes, scratch)
+    jac, residual = np.empty((m, n)), np.empty(n)
+    gradient, curvature, work = np.empty(m), np.empty((m, m)), np.empty((m, m))
+    to_free(program, leaf_jac, free, slopes, count, jac)
+    chisqr = normal_equations(data, weights, keep, y, jac, poisson, residual, gradient, curvature)
+    at_bound = np.zeros(m, np.bool_)
+    stats[2] = 0.0
+    for j in range(m):
+        at_bound[j] = touches_bound(p[free[j]], start[free[j]], low[free[j]], high[free[j]])
+        if at_bound[j]:
+            stats[2] = 1.0
+    covariance(curvature, at_bound, cov, work)
+    if not poisson:
+        cov *= chisqr / max(1, used - m)
+    stderr[:] = 0.0
+    for i in range(p.size):
+        variance, touched = 0.0, False
+        for j in range(m):
+            for k in range(m):
+                weight = slopes[i, j] * slopes[i, k]
+                if weight != 0.0:
+                    variance += weight * cov[j, k]
+                    touched = True
+        stderr[i] = np.sqrt(variance) if touched else np.nan
+    stats[0] = chisqr
+    stats[1] = 0.0
+    for i in range(n):
+        if keep.size == 0 or keep[i]:
+            stats[1] += (data[i] - y[i]) ** 2
+
+
+@_jit
+def fit_stage(
+    program, x, data, weights, keep, p, low, high, free, poisson, dof, tol, max_nfev, leaf_p, stack, leaf_jac
+):
+    """Fit the free parameters of one position in place; return (code, evaluations)."""
+    m, n = free.size, data.size
+    feeding = program.feeding
+    theta, trial, inner = np.empty(m), np.empty(m), np.empty(m)
+    gradient, new_gradient, scale, step = np.empty(m), np.empty(m), np.zeros(m), np.empty(m)
+    curvature, new_curvature, work = np.empty((m, m)), np.empty((m, m)), np.empty((m, m))
+    jac, residual, state = np.empty((m, n)), np.empty(n), np.zeros(STATE_SIZE)
+    slopes, scratch = np.empty((p.size, m)), np.empty(p.size)
+    for j in range(m):
+        trial[j] = to_internal(p[free[j]], low[free[j]], high[free[j]])
+    expression_slopes(program, p, low, high, free, 0, slopes, scratch)
+    code = RUNNING
+    while code == RUNNING:
+        set_free(trial, free, low, high, p, inner)
+        if feeding:
+            apply_expressions(program, p, low, high, feeding)
+            expression_slopes(program, p, low, high, free, feeding, slopes, scratch)
+        evaluate(program, x, p, leaf_p, stack, leaf_jac)
+        to_free(program, leaf_jac, free, slopes, feeding, jac)
+        for j in range(m):
+            if inner[j] != 1.0:
+                jac[j] *= inner[j]
+        cost = normal_equations(data, weights, keep, stack[0], jac, poisson, residual, new_gradient, new_curvature)
+        code = advance(state, theta, trial, gradient, curvature, scale, cost, new_gradient, new_curvature, dof, tol,
+                       max_nfev, step, work)  # fmt: skip
+    if code != INVALID_MODEL:
+        set_free(theta, free, low, high, p, inner)
+        apply_expressions(program, p, low, high, feeding)
+    return code, int(state[NFEV])
+
+
+@_jit
+def fit_rows(program, x, data, weights, keep, start, low, high, stage_free, stage_sizes, poisson, tol, max_nfev,
+             values, stderr, cov, stats, nfev, codes, stage_values):  # fmt: skip
+    """Fit each row of a block from its start, stage after stage.
+
+    Shapes: x (n), data (N, n), weights and keep (N, n) or (N, 0) for none, start, low, high (N, P),
+    stage_free (S, P) holding the free parameters of each stage, the last one's being all m that vary.
+    Filled: values, stderr (N, P), cov (N, m, m), stats (N, 3), nfev, codes (N), stage_values (N, S, P) or (N, 0, P).
+    """
+    rows, n = data.shape
+    depth, size = stack_depth(program.ops), max(1, program.slots.size)
+    stack, leaf_jac, leaf_p = np.empty((depth, n)), np.empty((size, n)), np.empty(size)
+    unit = np.ones(n)
+    last = stage_sizes.size - 1
+    m = stage_sizes[last]
+    for r in range(rows):
+        used = n
+        if keep.shape[1]:
+            used = 0
+            for i in range(n):
+                used += keep[r, i]
+        values[r], stderr[r], cov[r], stats[r] = start[r], np.nan, np.nan, np.nan
+        if used < max(m, 1):
+            codes[r], nfev[r] = TOO_FEW_POINTS, 0
+            continue
+        w = weights[r] if weights.shape[1] else unit
+        p = values[r]
+        total = 0
+        for s in range(last + 1):
+            free = stage_free[s, : stage_sizes[s]]
+            code, count = fit_stage(program, x, data[r], w, keep[r], p, low[r], high[r], free, poisson,
+                                    float(used - free.size), tol, max_nfev, leaf_p, stack, leaf_jac)  # fmt: skip
+            total += count
+            if stage_values.shape[1]:
+                stage_values[r, s] = p
+            if code == INVALID_MODEL:
+                break
+        codes[r], nfev[r] = code, total
+        if code == INVALID_MODEL:
+            continue
+        evaluate(program, x, p, leaf_p, stack, leaf_jac)
+        finish_row(program, x, data[r], w, keep[r], p, start[r], low[r], high[r], stage_free[last, :m], poisson, used,
+                   stack[0], leaf_jac, stderr[r], cov[r], stats[r])  # fmt: skip
+
+
+@_jit
+def stack_depth(ops):
+    """Return how many component spectra the postfix list holds at once, at most."""
+    depth = deepest = 0
+    for o in ops:
+        depth += 1 if o >= 0 else -1
+        deepest = max(deepest, depth)
+    return deepest

@@ -1,0 +1,213 @@
+"""Levenberg–Marquardt for one position, as a step function: who evaluates the model is the caller's affair.
+
+`advance` takes the cost, gradient and curvature at the trial point and gives the
+next trial point. The compiled engine calls it in a loop; the array engine, which
+evaluates all positions at once in NumPy, calls it for each position in turn.
+Damping is Nielsen's (IMM-REP-1999-05), scaling Marquardt's, bounds are lmfit's
+(MINUIT's) transformation of the parameters.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+
+_jit = njit(nogil=True, cache=True, error_model="numpy")
+# Sums over the points may be reordered by the compiler, always in the same way: they vectorise.
+_fast = njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+
+RUNNING, CONVERGED, MAX_NFEV, INVALID_MODEL, TOO_FEW_POINTS, FAILED = range(6)
+#: state: cost, damping, its growth, predicted reduction, evaluations, started
+COST, DAMPING, GROWTH, PREDICTED, NFEV, STARTED, STATE_SIZE = range(7)
+_NUDGE = 1.0e-4
+
+
+@_jit
+def to_internal(value, low, high):
+    """Return lmfit's unbounded variable for a bounded value; a start on a bound is moved just inside."""
+    has_low, has_high = low > -np.inf, high < np.inf
+    if has_low and has_high:
+        fraction = (value - low) / (high - low)
+        fraction = min(max(fraction, _NUDGE), 1.0 - _NUDGE)
+        return math.asin(2.0 * fraction - 1.0)
+    if has_low:
+        d = max(value - low, 1.0e-8 * max(abs(low), 1.0e-8))
+        return math.sqrt(d * (d + 2.0))
+    if has_high:
+        d = max(high - value, 1.0e-8 * max(abs(high), 1.0e-8))
+        return math.sqrt(d * (d + 2.0))
+    return value
+
+
+@_jit
+def to_external(theta, low, high):
+    """Return the bounded value of an unbounded variable, and its derivative."""
+    has_low, has_high = low > -np.inf, high < np.inf
+    if has_low and has_high:
+        half = 0.5 * (high - low)
+        return low + half * (math.sin(theta) + 1.0), half * math.cos(theta)
+    if not (has_low or has_high):
+        return theta, 1.0
+    root = math.sqrt(theta * theta + 1.0)
+    d = theta * theta / (root + 1.0)
+    return (low + d, theta / root) if has_low else (high - d, -theta / root)
+
+
+@_jit
+def solve_scaled(curvature, scale, damping, rhs, out, work):
+    """Solve (curvature + damping·diag(scale)) · out = rhs by Cholesky in scaled form; False if singular."""
+    m = rhs.size
+    for j in range(m):
+        for k in range(j + 1):
+            s = curvature[j, k] / math.sqrt(scale[j] * scale[k])
+            if j == k:
+                s += damping
+            for i in range(k):
+                s -= work[j, i] * work[k, i]
+            if j == k:
+                if not s > 1.0e-15:
+                    return False
+                work[j, j] = math.sqrt(s)
+            else:
+                work[j, k] = s / work[k, k]
+    for j in range(m):
+        s = rhs[j] / math.sqrt(scale[j])
+        for i in range(j):
+            s -= work[j, i] * out[i]
+        out[j] = s / work[j, j]
+    for j in range(m - 1, -1, -1):
+        s = out[j]
+        for i in range(j + 1, m):
+            s -= work[i, j] * out[i]
+        out[j] = s / work[j, j]
+    for j in range(m):
+        out[j] /= math.sqrt(scale[j])
+    return True
+
+
+@_fast
+def _dot(a, b):
+    s = 0.0
+    for i in range(a.size):
+        s += a[i] * b[i]
+    return s
+
+
+@_jit
+def normal_equations(data, weights, keep, y, jac, poisson, residual, gradient, curvature):
+    """Fill gradient (m) and curvature (m, m), and return the cost; `jac` (m, n) is overwritten by its weighted form.
+
+    Least squares: cost Σ w²(d − y)². Poisson: the deviance 2Σ(y − d + d ln(d/y)) and its Fisher curvature
+    (Laurence and Chromy, Nat. Methods 7 (2010) 338), continued by a parabola where the model is not positive.
+    """
+    n, m = data.size, jac.shape[0]
+    gaps = keep.size > 0
+    cost = 0.0
+    floor = 0.0
+    if poisson:
+        for i in range(n):
+            floor += data[i]
+        floor = max(1.0e-4 * floor / n, 1.0e-10)
+    for i in range(n):
+        if gaps and not keep[i]:
+            residual[i] = 0.0
+            for j in range(m):
+                jac[j, i] = 0.0
+            continue
+        d, f = data[i], y[i]
+        if not poisson:
+            w = weights[i]
+            residual[i] = (d - f) * w
+            cost += residual[i] * residual[i]
+        else:
+            over = 0.0
+            if f < floor:
+                over, f = f - floor, floor
+            cost += 2.0 * (f - d + (d * math.log(d / f) if d > 0.0 else 0.0))
+            slope, bend = 1.0 - d / f, 1.0 / f
+            if over < 0.0:
+                bend = max(d, 1.0) / (floor * floor)
+                cost += over * (2.0 * slope + bend * over)
+                slope += bend * over
+            w = math.sqrt(bend)
+            residual[i] = -slope / w
+        for j in range(m):
+            jac[j, i] *= w
+    for j in range(m):
+        gradient[j] = _dot(jac[j], residual)
+        for k in range(j + 1):
+            curvature[j, k] = _dot(jac[j], jac[k])
+            curvature[k, j] = curvature[j, k]
+    return cost
+
+
+@_jit
+def advance(state, theta, trial, gradient, curvature, scale, cost, new_gradient, new_curvature, dof, tol, max_nfev,
+            step, work):  # fmt: skip
+    """Judge the trial point and set the next one; return how the fit stands.
+
+    It has converged when a full Newton step could lower the cost by no more than `tol` of the cost per
+    degree of freedom: the parameters are then within about √tol standard errors of the minimum.
+    """
+    m = theta.size
+    state[NFEV] += 1.0
+    if state[STARTED] == 0.0:
+        accepted = np.isfinite(cost)
+        for j in range(m):
+            accepted = accepted and np.isfinite(new_gradient[j]) and np.isfinite(new_curvature[j, j])
+        if not accepted:
+            return INVALID_MODEL
+        state[DAMPING], state[GROWTH], state[STARTED] = 1.0e-3, 2.0, 1.0
+        scale[:] = 0.0
+    else:
+        gain, predicted = state[COST] - cost, state[PREDICTED]
+        accepted = gain >= 0.0
+        for j in range(m):
+            accepted = accepted and np.isfinite(new_gradient[j]) and np.isfinite(new_curvature[j, j])
+        if accepted:
+            ratio = 2.0 * gain / predicted - 1.0
+            state[DAMPING] *= max(0.1, 1.0 - ratio * ratio * ratio)
+            state[GROWTH] = 2.0
+        else:
+            state[DAMPING] *= state[GROWTH]
+            state[GROWTH] *= 2.0
+        small = predicted <= 1.0e-14 * state[COST]
+        if small and (not accepted or gain <= 1.0e-14 * state[COST]):
+            if accepted:
+                _take(state, theta, trial, gradient, curvature, cost, new_gradient, new_curvature)
+            return CONVERGED
+    if accepted:
+        _take(state, theta, trial, gradient, curvature, cost, new_gradient, new_curvature)
+        for j in range(m):
+            scale[j] = max(scale[j], curvature[j, j])
+            if scale[j] <= 0.0:
+                scale[j] = 1.0
+        if cost <= 0.0:
+            return CONVERGED
+        if solve_scaled(curvature, scale, 0.0, gradient, step, work):
+            decrement = 0.0
+            for j in range(m):
+                decrement += step[j] * gradient[j]
+            if decrement <= tol * cost / max(dof, 1.0):
+                return CONVERGED
+    if state[NFEV] >= max_nfev:
+        return MAX_NFEV
+    while not solve_scaled(curvature, scale, state[DAMPING], gradient, step, work):
+        state[DAMPING] = max(10.0 * state[DAMPING], 1.0e-12)
+        if not state[DAMPING] < 1.0e30:
+            return CONVERGED
+    predicted, moved = 0.0, False
+    for j in range(m):
+        predicted += step[j] * (gradient[j] + state[DAMPING] * scale[j] * step[j])
+        trial[j] = theta[j] + step[j]
+        moved = moved or trial[j] != theta[j]
+    state[PREDICTED] = predicted
+    return RUNNING if moved else CONVERGED
+
+
+@_jit
+def _take(state, theta, trial, gradient, curvature, cost, new_gradient, new_curvature):
+    state[COST] = cost
+    theta[:] = trial
+    gradient[:] = new_gradient
+    curvature[:] = new_curvature
