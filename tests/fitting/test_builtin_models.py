@@ -234,8 +234,9 @@ COMPOSITES = {
             - models.LinearModel() / models.ConstantModel()
         ),
         {**PAIR, "s_amplitude": 1, "s_center": 8, "s_sigma": 3, "slope": 0.3, "intercept": 1, "c": 2},
-        {**PAIR_START, "s_center": 7.8, "s_sigma": 3.5, "slope": 0.2, "intercept": 1.5},
+        {**PAIR_START, "s_center": 7.8, "slope": 0.2, "intercept": 1.5},
         s_amplitude={"vary": False},
+        s_sigma={"vary": False},
         c={"vary": False},
     ),
     "same class, many": _compose(
