@@ -1,19 +1,22 @@
-"""Files to labelled, lazy Datasets."""
+"""Files to labelled, lazy Datasets.
+
+Reading opens the file by its path inside each task, reads one box and closes it:
+no handle is kept, so a scan can be sent to any worker.
+"""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
 import xarray as xr
 
-from scanfold.conventions import InputError
 from scanfold.io.assemble import assemble, lazy
 from scanfold.io.chunks import Chunks
-from scanfold.io.formats import contents_of
+from scanfold.io.describe import Description, describe
+from scanfold.io.formats import contents_of, existing, open_saved, saved
 
-__all__ = ["open_scan"]
+__all__ = ["Description", "describe", "open_scan"]
 
 
 def open_scan(
@@ -25,24 +28,57 @@ def open_scan(
     chunks: Chunks = "auto",
     locking: bool | None = None,
 ) -> xr.Dataset:
-    """Open a scan lazily: metadata and coordinates are read now, data when it is computed."""
-    contents = contents_of(existing(path), dataset=dataset, scan_shape=scan_shape, dims=dims, locking=locking)
-    return assemble(str(path), contents, lazy(str(path), contents, chunks))
+    """Open a scan lazily: metadata and coordinates are read now, data when it is computed.
 
+    Parameters
+    ----------
+    path : str or Path
+        HDF5 of any kind (NeXus, EMD, py4DSTEM and HyperSpy layouts are followed), zarr v2 or v3, NPZ,
+        NPY, TIFF or a folder of TIFF frames; with the extra ``vendor`` all that RosettaSciIO reads
+        (dm3, dm4, mib, blo, tvips, wdf, bcf, …). A store that `scanfold.save` wrote opens as it was saved.
+    dataset : str, optional
+        The array in the file. Needed only where the file does not say which is the signal and
+        several could be; the error lists them.
+    scan_shape : (int, int), optional
+        Rows and columns ``(ny, nx)`` of the map: a stack ``(N, …)`` of ``N = ny * nx`` frames or
+        spectra, row after row, is folded to ``(y, x, …)``.
+    dims : sequence of str, optional
+        New names of all dimensions, in order.
+    chunks : "auto", int, mapping or tuple
+        "auto" follows the file's own chunks, keeps detector dimensions whole and aims at 64 MiB (at
+        most 128), and at eight blocks or more in smaller scans. Otherwise as in xarray; dimensions
+        that a mapping leaves out are planned as for "auto".
+    locking : bool, optional
+        False reads an HDF5 file that is still being written, or one on a file system without locks.
 
-def existing(path: str | Path) -> str:
-    """Return the path of a file that exists.
+    Returns
+    -------
+    Dataset
+        The signal, with its dimensions in the file's order, and what belongs to it (errors, further signals).
+        ``attrs["primary"]`` names the signal; ``attrs["source"]`` says where it is from (JSON).
+
+        Names and units are the file's. Dimensions without names are called ``position, index`` (2-D),
+        ``position, ky, kx`` (3-D) and ``y, x, ky, kx`` (4-D); for a map of spectra pass
+        ``dims=("y", "x", "energy")``. Detector dimensions without coordinates are counted in pixels.
 
     Raises
     ------
     InputError
-        If there is none; it gives the nearest names in the folder.
+        If the file is missing, damaged, locked, of no known format or without the dataset; if the
+        data is not numeric; if `scan_shape`, `dims` or `chunks` do not fit. Reading a damaged block
+        raises it too, when it is computed.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile, os
+    >>> path = os.path.join(tempfile.mkdtemp(), "stack.npy")
+    >>> np.save(path, np.arange(6 * 4 * 4, dtype="uint16").reshape(6, 4, 4))
+    >>> scan = open_scan(path, scan_shape=(2, 3))
+    >>> scan["data"].dims, scan["data"].shape, int(scan["data"][1, 2, 0, 0])
+    (('y', 'x', 'ky', 'kx'), (2, 3, 4, 4), 80)
     """
-    found = Path(path)
-    if found.exists():
-        return str(found)
-    if not found.parent.is_dir():
-        raise InputError(f"no file {str(path)!r}: there is no folder {str(found.parent)!r}")
-    near = difflib.get_close_matches(found.name, [p.name for p in found.parent.iterdir()], n=3)
-    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-    raise InputError(f"no file {str(path)!r}{hint}")
+    name = existing(path)
+    if saved(name) and dataset is None and scan_shape is None and dims is None and chunks == "auto":
+        return open_saved(name)
+    contents = contents_of(name, dataset=dataset, scan_shape=scan_shape, dims=dims, locking=locking)
+    return assemble(name, contents, lazy(name, contents, chunks))

@@ -28,7 +28,8 @@ def reading(path: str | Path, dataset: str | None = None) -> Iterator[None]:
         raise
     except MemoryError as exc:
         raise InputError(
-            f"{_where(path, dataset)} does not fit in memory ({exc}); choose smaller chunks=, or the file's header is wrong"
+            f"{_where(path, dataset)} does not fit in memory ({exc}); "
+            "choose smaller chunks=, or the file's header is wrong"
         ) from exc
     except Exception as exc:
         raise InputError(

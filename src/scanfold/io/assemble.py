@@ -17,10 +17,8 @@ from scanfold.io.labels import Contents, Signal
 
 
 def source(path: str, contents: Contents, signal: Signal) -> dict[str, Any]:
-    """Return what identifies the data of a variable: its file, further files it is in, its name there."""
-    identity = fingerprint(path) | {"dataset": signal.data.dataset}
-    linked = [fingerprint(p) for p in contents.linked]
-    return identity | ({"linked": linked} if linked else {})
+    """Return what identifies the data of a variable: its file and its name there."""
+    return fingerprint(path) | {"dataset": signal.data.dataset} | dict(contents.identity)
 
 
 def assemble(path: str, contents: Contents, wrap: Callable[[Signal], Any]) -> xr.Dataset:
@@ -34,10 +32,10 @@ def assemble(path: str, contents: Contents, wrap: Callable[[Signal], Any]) -> xr
         attrs = {**each.attrs, "source": json.dumps(source(path, contents, each))}
         ds[each.name] = xr.Variable(each.dims, wrap(each), attrs)
     for name, coord in contents.coords.items():
-        if name not in ds.data_vars and set(coord.dims) <= set(signal.dims):
+        if name not in ds.data_vars and set(coord.dims) <= set(ds.dims):
             ds = ds.assign_coords({name: xr.Variable(coord.dims, coord.values, dict(coord.attrs))})
     for dim, size in zip(signal.dims, signal.data.shape, strict=True):
-        if dim not in ds.coords and dim in signal.dims[len(signal.dims) - contents.detector :]:
+        if dim not in ds.coords and dim in contents.detector_dims:
             ds = ds.assign_coords({dim: xr.Variable((dim,), np.arange(size), {"units": "pixel"})})
     return ds
 
@@ -53,13 +51,13 @@ def lazy(path: str, contents: Contents, chunks: Chunks) -> Callable[[Signal], da
             data.shape,
             itemsize=data.dtype.itemsize,
             native=signal.native,
-            detector=contents.detector,
-            forced=contents.fixed,
+            detector=sum(d in contents.detector_dims for d in signal.dims),
+            forced={d: s for d, s in contents.fixed.items() if d in signal.dims},
         )
         # The name is the identity of the file and of the request, so that equal scans make equal graphs.
         name = "scan-" + tokenize(source(path, contents, signal), data.shape, str(data.dtype), signal.dims, sizes)
         meta = np.empty((0,) * data.ndim, data.dtype)
         # Inlined, or all blocks would hang on one root task that is lost with its worker.
-        return da.from_array(data, chunks=sizes, name=name, meta=meta, asarray=False, fancy=False, inline_array=True)
+        return da.from_array(data, chunks=sizes, name=name, meta=meta, asarray=False, inline_array=True)
 
     return wrap

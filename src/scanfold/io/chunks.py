@@ -57,7 +57,7 @@ def plan(
     Examples
     --------
     >>> plan("auto", ("y", "x", "energy"), (512, 512, 1024), itemsize=4, native=(16, 16, 1024), detector=1)
-    (64, 256, 1024)
+    (32, 512, 1024)
     >>> plan({"y": 8}, ("y", "x", "energy"), (512, 512, 1024), itemsize=4, native=None, detector=1)
     (8, 512, 1024)
     """
@@ -66,8 +66,8 @@ def plan(
     count = math.prod(math.ceil(n / s) for n, s in zip(shape, sizes, strict=True))
     if count > TOO_MANY:
         raise InputError(
-            f"an array of shape {tuple(shape)} ({math.prod(shape) * itemsize / 2**30:,.0f} GiB) makes {count:,} blocks of "
-            f"{tuple(sizes)}, more than {TOO_MANY:,}: pass larger chunks=, or the file's header is wrong"
+            f"an array of shape {tuple(shape)} ({math.prod(shape) * itemsize / 2**30:,.0f} GiB) makes {count:,} "
+            f"blocks of {tuple(sizes)}, more than {TOO_MANY:,}: pass larger chunks=, or the file's header is wrong"
         )
     return tuple(fixed.get(i, s) for i, s in enumerate(sizes))
 
@@ -85,7 +85,9 @@ def _fixed(chunks: Chunks, dims: Sequence[str], shape: Sequence[int]) -> dict[in
         given = dict.fromkeys(range(len(shape)), chunks)
     elif isinstance(chunks, Sequence) and not isinstance(chunks, str):
         if len(chunks) != len(shape):
-            raise InputError(f"chunks={tuple(chunks)} has {len(chunks)} sizes for {len(shape)} dimensions {tuple(dims)}")
+            raise InputError(
+                f"chunks={tuple(chunks)} has {len(chunks)} sizes for {len(shape)} dimensions {tuple(dims)}"
+            )
         given = dict(enumerate(chunks))
     else:
         raise InputTypeError(f'chunks= takes "auto", a size, sizes by dimension or a tuple of sizes; found {chunks!r}')
@@ -97,7 +99,9 @@ def _size(size: Any, dim: str, length: int) -> int | tuple[int, ...]:
         return length if size == -1 else min(size, length)
     if isinstance(size, (tuple, list)) and all(isinstance(s, int) and s > 0 for s in size) and sum(size) == length:
         return tuple(size)
-    raise InputError(f"chunk size {size!r} of dimension {dim!r}: expected -1, a positive size, or sizes that add up to {length}")
+    raise InputError(
+        f"chunk size {size!r} of dimension {dim!r}: expected -1, a positive size, or sizes that add up to {length}"
+    )
 
 
 def _auto(
@@ -133,9 +137,10 @@ def _halved(block: list[int], scan: Sequence[int], itemsize: int) -> list[int]:
     while itemsize * math.prod(block) > MOST and any(block[i] > 1 for i in scan):
         widest = max(scan, key=lambda i: block[i])
         block[widest] = math.ceil(block[widest] / 2)
+    times = math.ceil(whole / math.prod(block))
     warnings.warn(
-        f"the file's chunks cut the detector so finely that a block of whole ones is {itemsize * whole / MiB:,.0f} MiB; "
-        f"smaller blocks read each of the file's chunks about {math.ceil(whole / math.prod(block))} times. "
+        f"the file's chunks cut the detector so finely that a block of whole ones is {itemsize * whole // MiB:,} MiB; "
+        f"smaller blocks read each of the file's chunks about {times} times. "
         "sf.transpose_scan rewrites the file once, in the right order",
         UserWarning,
         stacklevel=2,

@@ -8,26 +8,26 @@ import h5py
 import numpy as np
 
 from scanfold.io.labels import dim_name
-from scanfold.io.layout import Labels, axis_attributes, text
+from scanfold.io.layout import Labels, axis_attributes, member, text
 
 #: py4DSTEM's names: real space (scan) and diffraction space, each slow axis first.
 PY4DSTEM = {"rx": "y", "ry": "x", "r_x": "y", "r_y": "x", "qx": "ky", "qy": "kx", "q_x": "ky", "q_y": "kx"}
 
 
-def labels(group: h5py.Group) -> Labels | None:
+def labels(group: h5py.Group, at: str) -> Labels | None:
     """Read a group that has ``emd_group_type`` or is a datacube of the older py4DSTEM; None if it is neither."""
-    if "data" not in group or not isinstance(group["data"], h5py.Dataset):
+    node = member(group, "data")
+    if not isinstance(node, h5py.Dataset) or not node.ndim:
         return None
-    cube = bool(re.search(r"/datacubes/[^/]+$", group.name or ""))
+    cube = bool(re.search(r"/datacubes/[^/]+$", at))
     if "emd_group_type" not in group.attrs and not cube:
         return None
-    node = group["data"]
     first = 0 if "dim0" in group else 1
     names: list[str | None] = []
     values = {}
     for axis in range(node.ndim):
         key = f"dim{axis + first}"
-        vector = group.get(key)
+        vector = member(group, key)
         title = text(vector.attrs.get("name")) if vector is not None else ""
         name = dim_name(title)
         name = PY4DSTEM.get(name, name)
@@ -39,7 +39,7 @@ def labels(group: h5py.Group) -> Labels | None:
     names = [n if n not in names[:i] else None for i, n in enumerate(names)]
     fourd = node.ndim == 4 and (cube or set(names) == {"y", "x", "ky", "kx"})
     return Labels(
-        dataset=node.name,
+        dataset=f"{at}/data",
         dims=["y", "x", "ky", "kx"] if fourd and not any(names) else names,
         detector=2 if fourd else None,
         values=values,

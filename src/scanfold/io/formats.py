@@ -1,11 +1,101 @@
-"""Which format a file has, and its contents."""
+"""Which format a file has: by what it begins with, then by its name."""
 
 from __future__ import annotations
 
+import difflib
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
 
-from scanfold.io import hdf5
+import h5py
+import xarray as xr
+
+from scanfold.conventions import InputError, fingerprint
 from scanfold.io.labels import Contents, fold, rename
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format: its name, the suffixes of its files, the module that reads it, how its files begin."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    module: str
+    magic: tuple[bytes, ...] = ()
+
+    def load(self) -> Any:
+        """Import the module."""
+        return import_module(f"scanfold.io.{self.module}")
+
+
+HDF5 = Format("HDF5", (".h5", ".hdf5", ".hdf", ".nxs", ".nx", ".hspy", ".nc", ".he5", ".cxi", ".mat"), "hdf5")
+ZARR = Format("zarr", (".zarr", ".zspy"), "zarr")
+NPZ = Format("NPZ", (".npz",), "numpy", (b"PK\x03\x04", b"PK\x05\x06"))
+NPY = Format("NPY", (".npy",), "numpy", (b"\x93NUMPY",))
+TIFF = Format("TIFF", (".tif", ".tiff"), "tiff", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"))
+VENDOR = Format("a vendor's format", (), "vendor")
+FORMATS = (HDF5, ZARR, NPZ, NPY, TIFF, VENDOR)
+
+
+def format_of(path: str) -> Format:
+    """Recognise the format of a file or folder.
+
+    Raises
+    ------
+    InputError
+        If it is none of the known ones; it lists them.
+    """
+    file = Path(path)
+    if file.is_dir():
+        if any((file / name).exists() for name in ("zarr.json", ".zgroup", ".zarray", ".zmetadata")):
+            return ZARR
+        from scanfold.io.tiff import frames
+
+        if frames(file):
+            return TIFF
+        raise InputError(f"{path!r} is a folder, neither a zarr store nor one of TIFF frames")
+    if file.stat().st_size == 0:
+        raise InputError(f"{path!r} is empty")
+    return _by_content(path) or _by_suffix(path)
+
+
+def _by_content(path: str) -> Format | None:
+    with open(path, "rb") as stream:
+        head = stream.read(8)
+    suffix = Path(path).suffix.lower()
+    if h5py.is_hdf5(path):
+        return VENDOR if suffix == ".emd" and _velox(path) else HDF5
+    if suffix in ZARR.suffixes or suffix == ".prz":
+        return None
+    return next((f for f in FORMATS if head.startswith(f.magic)), None) if head else None
+
+
+def _velox(path: str) -> bool:
+    """Tell whether an EMD file is one of Velox, which has another layout of the same name."""
+    try:
+        with h5py.File(path, "r") as file:
+            return "Data" in file and any(k in file["Data"] for k in ("Image", "Spectrum", "SpectrumStream"))
+    except (OSError, KeyError, RuntimeError):
+        return False
+
+
+def _by_suffix(path: str) -> Format:
+    from scanfold.io import vendor
+
+    suffix = Path(path).suffix.lower()
+    for known in FORMATS:
+        if suffix in known.suffixes:
+            return known
+    if suffix[1:] in vendor.SUFFIXES:
+        return VENDOR
+    known_suffixes = ", ".join(f"{f.name} ({' '.join(f.suffixes)})" for f in FORMATS[:-1])
+    raise InputError(
+        f"{path!r} is of no format that is known here: {known_suffixes}, folders of TIFF frames, "
+        f"and with the extra vendor: {' '.join('.' + s for s in sorted(vendor.SUFFIXES))}"
+    )
 
 
 def contents_of(
@@ -17,10 +107,47 @@ def contents_of(
     locking: bool | None,
 ) -> Contents:
     """Open the metadata of a file of any known format, folded and renamed as asked."""
-    contents = hdf5.contents(path, dataset, locking)
+    contents: Contents = format_of(path).load().contents(path, dataset, locking)
     where = f"dataset {contents.signal.data.dataset!r} of {path!r}"
     if scan_shape is not None:
         contents = fold(contents, scan_shape, where)
     if dims is not None:
         contents = rename(contents, dims, where)
     return contents
+
+
+def existing(path: str | Path) -> str:
+    """Return the path of a file that exists.
+
+    Raises
+    ------
+    InputError
+        If there is none; it gives the nearest names in the folder.
+    """
+    found = Path(path)
+    if found.exists():
+        return str(found)
+    if not found.parent.is_dir():
+        raise InputError(f"no file {str(path)!r}: there is no folder {str(found.parent)!r}")
+    near = difflib.get_close_matches(found.name, [p.name for p in found.parent.iterdir()], n=3)
+    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+    raise InputError(f"no file {str(path)!r}{hint}")
+
+
+def saved(path: str) -> bool:
+    """Tell whether a folder is a store that `scanfold.save` wrote."""
+    try:
+        root = json.loads((Path(path) / "zarr.json").read_text(encoding="utf-8"))
+        return "scanfold_format" in root.get("attributes", {})
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def open_saved(path: str) -> xr.Dataset:
+    """Open a store that `scanfold.save` wrote, as it was saved; an unfinished one warns."""
+    from scanfold.runs import open_store
+
+    ds: xr.Dataset = open_store(path)
+    for name, variable in ds.data_vars.items():
+        variable.attrs["source"] = json.dumps(fingerprint(path) | {"dataset": str(name)})
+    return ds

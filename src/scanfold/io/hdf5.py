@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from scanfold.conventions import InputError
+from scanfold.conventions import InputError, fingerprint
 from scanfold.io import emd, hyperspy, nexus
 from scanfold.io.arrays import FileArray, Joined, Region, reading
 from scanfold.io.labels import Contents, Coordinate, Signal, detector_dims, fill_dims
@@ -47,10 +47,10 @@ def opened(path: str, locking: bool | None) -> Iterator[h5py.File]:
     try:
         file = h5py.File(path, "r", locking=locking)
     except OSError as exc:
-        if "lock" in str(exc).lower():
+        if "unable to lock" in str(exc):
             raise InputError(
-                f"{path!r} is locked: either another program is still writing it, or its file system (NFS, Lustre) has no "
-                "locks. To read it as it stands, pass locking=False"
+                f"{path!r} is locked: either another program is still writing it, or its file system (NFS, Lustre) "
+                "has no locks. To read it as it stands, pass locking=False"
             ) from exc
         raise
     with file:
@@ -85,8 +85,8 @@ def array(path: str, file: h5py.File, dataset: str, locking: bool | None) -> HDF
     if not is_numeric(node.dtype):
         kind = "strings" if h5py.check_string_dtype(node.dtype) else "records" if node.dtype.names else "no numbers"
         raise InputError(
-            f"dataset {dataset!r} of {path!r} holds {kind} ({node.dtype}), not numbers; name another one with dataset=: "
-            f"{shown(listing(file))}"
+            f"dataset {dataset!r} of {path!r} holds {kind} ({node.dtype}), not numbers; name another one "
+            f"with dataset=: {shown(listing(file))}"
         )
     made = node.id.get_create_plist()
     codes = [made.get_filter(i)[0] for i in range(made.get_nfilters())]
@@ -103,8 +103,8 @@ def array(path: str, file: h5py.File, dataset: str, locking: bool | None) -> HDF
         for source in node.virtual_sources():
             if source.file_name != "." and not (Path(path).parent / source.file_name).exists():
                 raise InputError(
-                    f"dataset {dataset!r} of {path!r} is put together from other files, and {source.file_name!r} is missing: "
-                    "copy it beside this file"
+                    f"dataset {dataset!r} of {path!r} is put together from other files, and "
+                    f"{source.file_name!r} is missing: copy it beside this file"
                 )
     return HDF5Array(path, dataset, node.shape, node.dtype, locking, plugin)
 
@@ -155,12 +155,12 @@ def _info(name: str, node: h5py.Dataset) -> ArrayInfo:
     )
 
 
-def labels_of(group: h5py.Group) -> Labels | None:
-    """Read a group in the first layout that it follows."""
-    return nexus.labels(group) or emd.labels(group) or hyperspy.labels(group) or _numbered(group)
+def labels_of(group: h5py.Group, at: str) -> Labels | None:
+    """Read a group, found at this name of the file, in the first layout that it follows."""
+    return nexus.labels(group, at) or emd.labels(group, at) or hyperspy.labels(group, at) or _numbered(group, at)
 
 
-def _numbered(group: h5py.Group) -> Labels | None:
+def _numbered(group: h5py.Group, at: str) -> Labels | None:
     """Recognise a master file: a group of links ``data_000001, data_000002, …`` that are one stack."""
     parts = sorted(key for key in group if PARTS.match(key))
     if not parts:
@@ -171,13 +171,13 @@ def _numbered(group: h5py.Group) -> Labels | None:
         except (KeyError, OSError):
             found = missing_file(group.get(key, getlink=True))
             raise InputError(
-                f"{group.file.filename!r} is a master file, and the linked file {found!r} of its {group.name}/{key} is "
+                f"{group.file.filename!r} is a master file, and the linked file {found!r} of its {at}/{key} is "
                 "missing: copy it beside the master file"
             ) from None
     first = group[parts[0]]
     if not isinstance(first, h5py.Dataset) or first.ndim < 2:
         return None
-    return Labels(group.name, [None] * first.ndim, parts=[f"{group.name}/{key}" for key in parts])
+    return Labels(at, [None] * first.ndim, parts=[f"{at}/{key}" for key in parts])
 
 
 def find(path: str, file: h5py.File, dataset: str | None) -> Labels:
@@ -191,29 +191,28 @@ def find(path: str, file: h5py.File, dataset: str | None) -> Labels:
     if dataset is not None:
         return _named(path, file, dataset)
     default = nexus.default(file)
-    found = default and labels_of(default)
+    found = labels_of(file[default], default) if default else None
     if found:
         return found
-    candidates, missing = [], []
+    candidates = [labels for labels in [labels_of(file, "")] if labels]
+    missing = []
     for name, node in walk(file):
         if isinstance(node, h5py.Group):
-            candidates += [labels for labels in [labels_of(node)] if labels]
+            candidates += [labels for labels in [labels_of(node, f"/{name}")] if labels]
         elif not isinstance(node, h5py.Dataset):
             missing.append(missing_file(node) or name)
     best = max((len(c.dims) for c in candidates), default=0)
     candidates = [c for c in candidates if len(c.dims) == best]
-    if len({c.dataset for c in candidates}) == 1:
+    if len(candidates) == 1:
         return candidates[0]
-    arrays = listing(file)
     if candidates:
         names = {c.dataset.strip("/") for c in candidates}
-        raise several([a for a in arrays if a.name in names] or arrays, path)
+        raise several([a for a in listing(file) if a.name in names] or listing(file), path)
     try:
-        name = choose(arrays, path)
+        return _plain(file, f"/{choose(listing(file), path)}")
     except InputError as exc:
         lost = f". Linked files that are missing: {', '.join(map(repr, missing))}" if missing else ""
         raise InputError(f"{exc}{lost}") from None
-    return _plain(file[name])
 
 
 def _named(path: str, file: h5py.File, dataset: str) -> Labels:
@@ -223,29 +222,34 @@ def _named(path: str, file: h5py.File, dataset: str) -> Labels:
     except (KeyError, OSError, ValueError):
         link = file.get(name, getlink=True) if name in file else None
         if missing_file(link):
-            raise InputError(f"dataset {dataset!r} of {path!r} is in {missing_file(link)!r}, which is missing") from None
+            raise InputError(
+                f"dataset {dataset!r} of {path!r} is in {missing_file(link)!r}, which is missing"
+            ) from None
         raise InputError(f"no dataset {dataset!r} in {path!r}; it has {shown(listing(file))}") from None
     if isinstance(node, h5py.Dataset):
-        labels = labels_of(node.parent)
-        return labels if labels and labels.dataset == node.name and not labels.parts else _plain(node)
-    labels = labels_of(node)
+        parent = f"/{name}".rpartition("/")[0]
+        labels = labels_of(file[parent] if parent else file, parent)
+        return labels if labels and labels.dataset == f"/{name}" else _plain(file, f"/{name}")
+    labels = labels_of(node, f"/{name}" if name else "")
     if labels:
         return labels
     inside = [a for a in listing(file) if a.name.startswith(f"{name}/") or not name]
-    return _plain(file[choose(inside, f"{path}::{name}")])
+    return _plain(file, f"/{choose(inside, f'{path}::{name}')}")
 
 
-def _plain(node: h5py.Dataset) -> Labels:
+def _plain(file: h5py.File, name: str) -> Labels:
     """Label a dataset by its dimension scales, where it has any."""
+    node = file[name]
     names: list[str | None] = []
     coords: dict[str, tuple[tuple[int, ...], str]] = {}
     for i, dim in enumerate(node.dims):
         scale = dim[0] if len(dim) else None
         title = scale.name.rsplit("/", 1)[-1] if scale is not None else ""
         names.append(dim.label or title or None)
-        if names[-1] and scale is not None and scale.shape == (node.shape[i],) and is_numeric(scale.dtype):
+        # The scale of a dataset behind an external link has its name in the other file.
+        if names[-1] and scale is not None and scale.shape == (node.shape[i],) and node.file == file:
             coords[str(names[-1])] = ((i,), scale.name)
-    return Labels(node.name, names, coords=coords)
+    return Labels(name, names, coords=coords)
 
 
 def contents(path: str, dataset: str | None, locking: bool | None) -> Contents:
@@ -255,25 +259,31 @@ def contents(path: str, dataset: str | None, locking: bool | None) -> Contents:
         first = (labels.parts or [labels.dataset])[0]
         name = labels.name or labels.dataset.rsplit("/", 1)[-1] or "data"
         node = file[first]
-        if node.ndim == 0 or 0 in node.shape:
-            raise InputError(f"dataset {first!r} of {path!r} has shape {node.shape}: there is nothing in it")
         data: FileArray = array(path, file, first, locking)
+        if not node.shape or 0 in node.shape:
+            raise InputError(f"dataset {first!r} of {path!r} has shape {node.shape}: there is no scan in it")
         if labels.parts:
             data = Joined.of(path, labels.dataset, [array(path, file, p, locking) for p in labels.parts])
         dims = fill_dims(labels.dims, labels.detector)
         detector = detector_dims(dims) if labels.detector is None else labels.detector
         signal = Signal(name, data, dims, attributes(node) | dict(labels.attrs), node.chunks)
-        coords = {t: c for t, (axes, at) in labels.coords.items() if (c := _coordinate(path, file, at, dims, axes, data))}
+        coords = {
+            t: c for t, (axes, at) in labels.coords.items() if (c := _coordinate(path, file, at, dims, axes, data))
+        }
         coords |= {dims[a]: Coordinate((dims[a],), v, attrs) for a, (v, attrs) in labels.values.items()}
         others = []
         for title, at in labels.others.items():
             if at in file and file[at].shape == data.shape and is_numeric(file[at].dtype):
-                others.append(Signal(title, array(path, file, at, locking), dims, attributes(file[at]), file[at].chunks))
-        return Contents(signal, detector, coords, tuple(others), linked=_linked(file, labels.parts))
+                others.append(
+                    Signal(title, array(path, file, at, locking), dims, attributes(file[at]), file[at].chunks)
+                )
+        return Contents(signal, detector, coords, tuple(others), identity=_linked(file, labels.parts))
 
 
-def _linked(file: h5py.File, parts: list[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(file[p].file.filename for p in parts if file[p].file.filename != file.filename))
+def _linked(file: h5py.File, parts: list[str]) -> dict[str, Any]:
+    """Identify the files that a master file links to."""
+    files = dict.fromkeys(file[p].file.filename for p in parts if file[p].file.filename != file.filename)
+    return {"linked": [fingerprint(f) for f in files]} if files else {}
 
 
 def _coordinate(
@@ -293,3 +303,9 @@ def _coordinate(
     if values.shape != shape:
         return None
     return Coordinate(tuple(dims[a] for a in axes), values, attrs)
+
+
+def arrays(path: str) -> list[ArrayInfo]:
+    """Describe every dataset of a file without reading it."""
+    with reading(path), opened(path, None) as file:
+        return listing(file)

@@ -9,25 +9,26 @@ import h5py
 import numpy as np
 
 from scanfold.io.labels import dim_name
-from scanfold.io.layout import Labels, axis_attributes, text
+from scanfold.io.layout import Labels, axis_attributes, member, text
 
 #: What HyperSpy writes for an axis without a name or units.
 UNSET = ("", "<undefined>", "t.Undefined", "None")
 
 
-def labels(group: h5py.Group) -> Labels | None:
+def labels(group: h5py.Group, at: str) -> Labels | None:
     """Read one signal of the group Experiments; None if the group is none."""
-    if "data" not in group or "axis-0" not in group or not isinstance(group["data"], h5py.Dataset):
+    data = member(group, "data")
+    if "axis-0" not in group or not isinstance(data, h5py.Dataset):
         return None
     axes = []
-    for i in range(group["data"].ndim):
+    for i in range(data.ndim):
         node = group[f"axis-{i}"]
         axis: dict[str, Any] = {key: node.attrs[key] for key in node.attrs}
         if "axis" in node:
             axis["axis"] = np.asarray(node["axis"][()])
         axes.append(axis)
-    names, detector, values = from_axes(axes, group["data"].shape)
-    return Labels(dataset=group["data"].name, dims=names, detector=detector, values=values)
+    names, detector, values = from_axes(axes, data.shape)
+    return Labels(dataset=f"{at}/data", dims=names, detector=detector, values=values)
 
 
 def from_axes(

@@ -41,15 +41,20 @@ class Signal:
 class Contents:
     """What is opened from a file: the signal, what belongs to it, and the number of its detector dimensions.
 
-    ``linked`` names further files that the data is in; ``fixed`` is a chunking that the format forces.
+    ``identity`` adds to the identity of a file whose data is in others; ``fixed`` is a chunking that the format forces.
     """
 
     signal: Signal
     detector: int
     coords: Mapping[str, Coordinate] = field(default_factory=dict)
     others: tuple[Signal, ...] = ()
-    linked: tuple[str, ...] = ()
+    identity: Mapping[str, Any] = field(default_factory=dict)
     fixed: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def detector_dims(self) -> tuple[str, ...]:
+        """The signal's last dimensions, which belong to the detector."""
+        return self.signal.dims[len(self.signal.dims) - self.detector :]
 
 
 def detector_dims(dims: Sequence[str]) -> int:

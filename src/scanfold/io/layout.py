@@ -80,3 +80,11 @@ def axis_attributes(title: str, units: str, values: np.ndarray) -> dict[str, str
     if not units and np.array_equal(values, np.arange(values.size)):
         units = "pixel"
     return {key: value for key, value in (("units", units), ("long_name", title)) if value}
+
+
+def member(group: Any, key: str) -> Any:
+    """Return a member of a group; None if there is none, or if it is a link that leads nowhere."""
+    try:
+        return group[key] if key else None
+    except (KeyError, OSError, ValueError):
+        return None

@@ -46,7 +46,9 @@ def choose(arrays: Sequence[ArrayInfo], path: str) -> str:
             return names[0]
         if names:
             raise several(arrays, path)
-    raise InputError(f"{path!r} has no numeric array of two or more dimensions; name one with dataset=: {shown(arrays)}")
+    raise InputError(
+        f"{path!r} has no numeric array of two or more dimensions; name one with dataset=: {shown(arrays)}"
+    )
 
 
 def several(arrays: Sequence[ArrayInfo], path: str) -> InputError:

@@ -8,23 +8,24 @@ from typing import Any
 import h5py
 import numpy as np
 
-from scanfold.io.layout import Labels, text, texts
+from scanfold.io.layout import Labels, member, text, texts
 
 INTERPRETATIONS = {"scalar": 0, "spectrum": 1, "image": 2}
 
 
-def default(file: h5py.File) -> h5py.Group | None:
+def default(file: h5py.File) -> str | None:
     """Follow the default attributes from the root to a group of data; None if they lead nowhere."""
-    node: Any = file
+    node, at = file, ""
     for _ in range(20):
         name = text(node.attrs.get("default"))
-        if not name or name not in node or not isinstance(node[name], h5py.Group):
+        following = member(node, name)
+        if not isinstance(following, h5py.Group):
             break
-        node = node[name]
-    return None if node == file else node
+        node, at = following, name if name.startswith("/") else f"{at}/{name}"
+    return at or None
 
 
-def labels(group: h5py.Group) -> Labels | None:
+def labels(group: h5py.Group, at: str) -> Labels | None:
     """Read a group of class NXdata; None if it has no signal."""
     name = _signal(group)
     if not name:
@@ -33,18 +34,18 @@ def labels(group: h5py.Group) -> Labels | None:
     names = _axes(group, node)
     coords = {}
     for axis, title in enumerate(names):
-        if title and title in group:
-            coords[title] = (_indices(group, title) or (axis,), _name(group, title))
+        if title:
+            coords[title] = (_indices(group, title) or (axis,), f"{at}/{title}")
     for key in group.attrs:
         title = key.removesuffix("_indices")
         # Positions of the motors: they span scan dimensions without naming one.
-        if title != key and title in group and title not in coords:
-            coords[title] = (_indices(group, title) or (), _name(group, title))
-    coords = {t: c for t, c in coords.items() if c[0] and max(c[0]) < node.ndim and isinstance(group[t], h5py.Dataset)}
-    others, attrs = _others(group, name, node)
+        if title != key and title not in coords:
+            coords[title] = (_indices(group, title) or (), f"{at}/{title}")
+    coords = {t: c for t, c in coords.items() if c[0] and max(c[0]) < node.ndim and _is_array(member(group, t))}
+    others, attrs = _others(group, at, name, node)
     kind = text(node.attrs.get("interpretation")) or text(group.attrs.get("interpretation"))
     return Labels(
-        dataset=node.name,
+        dataset=f"{at}/{name}",
         name=name,
         dims=names,
         detector=INTERPRETATIONS.get(kind.split("-")[-1]),
@@ -54,19 +55,16 @@ def labels(group: h5py.Group) -> Labels | None:
     )
 
 
-def _name(group: h5py.Group, key: str) -> str:
-    return f"{group.name.rstrip('/')}/{key}"
-
-
 def _signal(group: h5py.Group) -> str | None:
     """Return the name of the signal, in the new way (attribute of the group) or the old (of the field)."""
     name = text(group.attrs.get("signal"))
     if name:
-        return name if name in group and _is_array(group[name]) else None
+        return name if _is_array(member(group, name)) else None
     if text(group.attrs.get("NX_class")) != "NXdata":
         return None
     for key in group:
-        if key in group and _is_array(group[key]) and _number(group[key].attrs.get("signal")) == 1:
+        node = member(group, key)
+        if _is_array(node) and _number(node.attrs.get("signal")) == 1:
             return str(key)
     return None
 
@@ -89,7 +87,7 @@ def _axes(group: h5py.Group, node: h5py.Dataset) -> list[str | None]:
         found = [part for part in re.split(r"[:,\s]+", found[0].strip("[] ")) if part]
     if not found:
         # The oldest way: each axis says which dimension (from 1) it belongs to.
-        numbered = {_number(group[k].attrs.get("axis")): k for k in group if k in group and _is_array(group[k])}
+        numbered = {_number(group[k].attrs.get("axis")): k for k in group if _is_array(member(group, k))}
         found = [numbered.get(i + 1, ".") for i in range(node.ndim)]
     found = ["."] * (node.ndim - len(found)) + found[: node.ndim]
     named = [None if a in (".", "") else a.rsplit("/", 1)[-1] for a in found]
@@ -104,15 +102,15 @@ def _indices(group: h5py.Group, title: str) -> tuple[int, ...] | None:
         return None
 
 
-def _others(group: h5py.Group, name: str, node: h5py.Dataset) -> tuple[dict[str, str], dict[str, Any]]:
+def _others(group: h5py.Group, at: str, name: str, node: h5py.Dataset) -> tuple[dict[str, str], dict[str, Any]]:
     """Return the errors of the signal and the further signals beside it."""
     others, attrs = {}, {}
     for key in (text(node.attrs.get("uncertainties")), f"{name}_errors", "errors"):
-        if key and key in group:
-            others[f"{name}_errors"] = _name(group, key)
+        if member(group, key) is not None:
+            others[f"{name}_errors"] = f"{at}/{key}"
             attrs["ancillary_variables"] = f"{name}_errors"
             break
     for key in texts(group.attrs.get("auxiliary_signals")):
-        if key in group:
-            others[key] = _name(group, key)
+        if member(group, key) is not None:
+            others[key] = f"{at}/{key}"
     return others, attrs

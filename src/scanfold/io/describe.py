@@ -1,0 +1,94 @@
+"""What is in a file: the arrays, and the scan that `open_scan` would take."""
+
+from __future__ import annotations
+
+import shlex
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import xarray as xr
+
+from scanfold.conventions import InputError
+from scanfold.io.assemble import assemble, lazy
+from scanfold.io.formats import contents_of, existing, format_of, open_saved, saved
+from scanfold.io.listing import ArrayInfo
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is in a file.
+
+    Parameters
+    ----------
+    path, format : str
+    nbytes : int
+        Size of the file, or of all files of a folder.
+    arrays : tuple of ArrayInfo
+        Name, shape, dtype, chunks, compression and units of each array.
+    scan : Dataset, optional
+        The likely scan, lazy.
+    problem : str
+        Why there is no likely scan, or what to know about it.
+    """
+
+    path: str
+    format: str
+    nbytes: int
+    arrays: tuple[ArrayInfo, ...]
+    scan: xr.Dataset | None
+    problem: str = ""
+
+    @property
+    def command(self) -> str:
+        """The Python line that opens the scan."""
+        if self.scan is not None:
+            return f"sf.open_scan({self.path!r})"
+        best = max((a for a in self.arrays if a.numeric), key=lambda a: len(a.shape), default=None)
+        return f"sf.open_scan({self.path!r}, dataset={best.name!r})" if best else ""
+
+    @property
+    def shell(self) -> str:
+        """The path, quoted for a shell."""
+        return shlex.quote(self.path)
+
+
+def describe(path: str | Path) -> Description:
+    """Describe a file without reading its data.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, of no known format, or too damaged to list.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile, os
+    >>> path = os.path.join(tempfile.mkdtemp(), "map.npz")
+    >>> np.savez(path, counts=np.zeros((3, 4, 5), "float32"), energy=np.arange(5.0))
+    >>> found = describe(path)
+    >>> found.format, [str(a) for a in found.arrays]
+    ('NPZ', ['counts (3, 4, 5) float32', 'energy (5,) float64'])
+    >>> found.scan["counts"].dims
+    ('position', 'ky', 'kx')
+    """
+    name = existing(path)
+    kind = format_of(name)
+    arrays = tuple(kind.load().arrays(name))
+    files = [f for f in Path(name).rglob("*") if f.is_file()] if Path(name).is_dir() else [Path(name)]
+    scan, problem = None, ""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            scan = _likely(name)
+            problem = "; ".join(str(w.message) for w in caught)
+        except InputError as exc:
+            problem = str(exc)
+    return Description(name, kind.name, sum(f.stat().st_size for f in files), arrays, scan, problem)
+
+
+def _likely(path: str) -> xr.Dataset:
+    if saved(path):
+        return open_saved(path)
+    contents = contents_of(path, dataset=None, scan_shape=None, dims=None, locking=None)
+    return assemble(path, contents, lazy(path, contents, "auto"))
