@@ -1,0 +1,397 @@
+"""`fit`: any lmfit model at every position of a scan."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import lmfit
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+
+from scanfold import _apply
+from scanfold.conventions import InputError, InputTypeError, primary, record, require_dim, unknown, versions
+from scanfold.fitting import reference, results
+from scanfold.fitting.block import FitBlock, columns, engine_of
+from scanfold.fitting.components import Component, Unsupported, take_apart
+from scanfold.fitting.expressions import symbols, translate
+from scanfold.fitting.parameters import ParameterTable, read_parameters
+from scanfold.fitting.problem import Array, Problem, Stages, stage_indices
+from scanfold.fitting.start import MeanStart, plan_guess, sample
+
+_LOG = logging.getLogger("scanfold")
+_ENGINES = ("auto", "batch", "lmfit")
+_GUESSES = ("auto", "model", "mean", "params")
+#: About one second of work on one core, in positions.
+_BLOCK = {"compiled": 65536, "array": 16384, "lmfit": 256}
+
+
+def fit(
+    data: xr.DataArray | xr.Dataset,
+    model: lmfit.Model | Callable[..., Any],
+    params: lmfit.Parameters | Mapping[str, Any] | None = None,
+    *,
+    dim: str,
+    weights: xr.DataArray | Sequence[float] | str | None = None,
+    likelihood: str = "gaussian",
+    stages: Stages | Mapping[str, Any] | None = None,
+    guess: str = "auto",
+    engine: str = "auto",
+    method: str = "leastsq",
+    covariance: bool = False,
+    errors: str = "flag",
+    max_nfev: int | None = None,
+    retry: bool = True,
+    poor_fit: float = 1e-6,
+    no_signal: float = 10.0,
+) -> xr.Dataset:
+    """Fit a model to every position of a scan.
+
+    Parameters
+    ----------
+    data : DataArray, or Dataset with a primary variable
+        Scan dims and `dim`, which must be one chunk. NaN and inf points are left out, position by position.
+    model : lmfit.Model or callable
+        Any lmfit model, composites (+ − · /) and prefixes included, or a function f(x, a, b, …).
+    params : lmfit.Parameters or mapping, optional
+        Names to numbers, or to mappings with any of value, min, max, vary, expr; value, min and max may be
+        DataArrays over the scan dims. Without it the model's own hints hold.
+    dim : str
+        The dimension that is fitted along; its coordinate is the independent variable.
+    weights : DataArray, sequence over `dim`, "counts" or None
+        1/σ of each point; "counts" is 1/√max(data, 1).
+    likelihood : {"gaussian", "poisson"}
+        Least squares, or maximum likelihood for counts, which has no bias at few counts [1]_; its `chisqr` is
+        the deviance and its errors are not scaled by `redchi`.
+    stages : mapping or Stages, optional
+        Stage name to the parameters that vary in it (names, glob patterns, "all"), in order; each stage starts
+        from the result of the one before, and adds to it.
+    guess : {"auto", "model", "mean", "params"}
+        The first start: from each spectrum itself, from the fit of the mean spectrum of a fixed sample of
+        positions, or as given. "auto" takes values given per position, else the model's guess, else the mean.
+    engine : {"auto", "batch", "lmfit"}
+        Compiled Levenberg–Marquardt over whole blocks, or ``lmfit.Model.fit`` position by position. "auto"
+        takes the first wherever the model and the method allow.
+    method : str
+        Minimiser, as in lmfit; all but "leastsq" need the lmfit engine.
+    covariance : bool
+        Also return ``covar(param_i, param_j)``, NaN for parameters at a bound.
+    errors : {"flag", "raise"}
+        Flag a position that cannot be fitted, or stop there.
+    max_nfev : int, optional
+        Most model evaluations at one position and stage: 200·(parameters + 1), with lmfit 2000·(parameters + 1).
+    retry : bool
+        Try poor and failed fits again from the other starts, and keep the best.
+    poor_fit : float
+        A fit is poor where noise would exceed its reduced χ² with less than this probability.
+    no_signal : float
+        There is no signal where the AIC of the model is not lower by more than this than that of its polynomial
+        background alone (of a constant, for a model without one).
+
+    Returns
+    -------
+    Dataset
+        Lazy, over the scan dims: each parameter and ``<name>_stderr``, chisqr, redchi, rsquared, aic, bic, nfev,
+        success, status, n_used; see `scanfold.fitting.STATISTICS`.
+
+    Raises
+    ------
+    InputError, InputTypeError
+        Before any computing, for anything that cannot be fitted as asked.
+
+    References
+    ----------
+    .. [1] T. A. Laurence and B. A. Chromy, Nature Methods 7 (2010) 338.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr, scanfold as sf
+    >>> x = xr.DataArray(np.linspace(0, 5, 30), dims="time")
+    >>> decay = xr.DataArray([2.0, 3.0], dims="position") * np.exp(-x.assign_coords(time=x.data))
+    >>> fits = sf.fit(decay, lambda t, a, k: a * np.exp(-k * t), {"a": 1, "k": 0.5}, dim="time")
+    >>> fits["a"].round(6).values.tolist()
+    [2.0, 3.0]
+    """
+    array = primary(data)
+    _check_options(engine, guess, likelihood, errors)
+    array = _check_data(array, dim)
+    scan = {str(d): int(s) for d, s in array.sizes.items() if d != dim}
+    if not isinstance(model, lmfit.Model):
+        if not callable(model):
+            raise InputTypeError(f"model is a {type(model).__name__}; expected an lmfit.Model or a function f(x, a, b)")
+        model = lmfit.Model(model)
+    x = _axis(array, dim)
+    table = read_parameters(model, params, scan)
+    results.check_names(table.names, array)
+    reference.check_method(method)
+    options = _check_weights(weights, likelihood, array, dim)
+
+    chosen, components, ops, reason = _choose_engine(engine, method, model, table, x)
+    if reason:
+        _LOG.warning("fit: using lmfit position by position (slow): %s", reason)
+    plan = plan_guess(components, ops) if components else None
+    problem = _problem(model, table, x, components, ops, chosen, method, stages, likelihood, max_nfev)
+    problem, order = _starts(problem, table, plan, guess, retry)
+    block = FitBlock(
+        problem, plan, order, options if not isinstance(options, xr.DataArray) else np.empty(0), "mean" in order,
+        covariance, poor_fit, no_signal, errors,
+    )  # fmt: skip
+    described = _describe(model, table, problem, order, block, likelihood, stages, weights)
+    provenance = record(
+        "fit",
+        {"data": array, **({"weights": options} if isinstance(options, xr.DataArray) else {})},
+        described,
+        releases_gil=chosen == "compiled",
+    )
+    array = _split(array, dim, _BLOCK[chosen])
+    packed = _lay(block, array, dim, table, options)
+    return results.unpack(packed, block, array, dim, table, provenance)
+
+
+def _check_options(engine: str, guess: str, likelihood: str, errors: str) -> None:
+    for kind, value, valid in (
+        ("engine", engine, _ENGINES),
+        ("guess", guess, _GUESSES),
+        ("likelihood", likelihood, ("gaussian", "poisson")),
+        ("errors", errors, ("flag", "raise")),
+    ):
+        if value not in valid:
+            raise unknown(kind, value, valid)
+
+
+def _check_data(array: xr.DataArray, dim: str) -> xr.DataArray:
+    require_dim(array, dim)
+    if array.dtype.kind not in "iufb":
+        raise InputTypeError(f"data {array.name!r} has dtype {array.dtype}; expected real numbers")
+    if array.sizes[dim] == 0:
+        raise InputError(f"data {array.name!r} has no points along {dim!r}; check the selection")
+    chunks = dict(zip(array.dims, array.chunks or (), strict=False))
+    if len(chunks.get(dim, ())) > 1:
+        raise InputError(
+            f"data {array.name!r} is split into {len(chunks[dim])} chunks along {dim!r}, which a fit needs whole; "
+            f"type .chunk({{{dim!r}: -1}}) for a scan whose chunks are small, or open it with chunks that keep {dim!r} "
+            f"whole; for frames written one after the other use sf.transpose_scan"
+        )
+    return array.transpose(..., dim)
+
+
+def _axis(array: xr.DataArray, dim: str) -> Array:
+    if dim not in array.coords:
+        return np.arange(array.sizes[dim], dtype=np.float64)
+    x = np.asarray(array[dim].values)
+    if x.dtype.kind not in "iuf":
+        raise InputTypeError(f"coordinate {dim!r} has dtype {x.dtype}; a fit needs real numbers, e.g. time in seconds")
+    x = np.ascontiguousarray(x, np.float64)
+    if not np.isfinite(x).all():
+        raise InputError(f"coordinate {dim!r} has values that are NaN or inf; select those that are finite")
+    return x
+
+
+def _check_weights(weights: Any, likelihood: str, array: xr.DataArray, dim: str) -> xr.DataArray | Array | str | None:
+    if weights is None:
+        return None
+    if likelihood == "poisson":
+        raise InputError("likelihood='poisson' takes the weight of each point from its counts; leave weights out")
+    if isinstance(weights, str):
+        if weights != "counts":
+            raise unknown("weights", weights, ["counts"])
+        return weights
+    if not isinstance(weights, xr.DataArray):
+        try:
+            values = np.asarray(weights, np.float64)
+        except (TypeError, ValueError):
+            raise InputTypeError(f"weights is a {type(weights).__name__}; expected a DataArray or numbers") from None
+        if values.shape != (array.sizes[dim],):
+            raise InputError(
+                f"weights has shape {values.shape}; expected ({array.sizes[dim]},), one per point of {dim!r}"
+            )
+        weights = xr.DataArray(values, dims=dim)
+    for name, size in weights.sizes.items():
+        if array.sizes.get(name) != size:
+            raise InputError(
+                f"weights has {size} points along {name!r}; data has {array.sizes.get(name, 'no such dim')}"
+            )
+    if dim not in weights.dims:
+        raise InputError(f"weights lacks the dimension {dim!r}; multiply them by a DataArray of ones over it")
+    return weights.transpose(..., dim).drop_vars(list(weights.coords))
+
+
+def _choose_engine(
+    engine: str, method: str, model: lmfit.Model, table: ParameterTable, x: Array
+) -> tuple[str, tuple[Component, ...], tuple[int, ...], str]:
+    """Return the engine, the components and how they join, and why it is lmfit although "auto" was asked."""
+    if engine == "batch" and method != "leastsq":
+        raise InputError(f"engine='batch' is Levenberg–Marquardt, method 'leastsq'; for {method!r} use engine='lmfit'")
+    try:
+        components, ops = take_apart(model, x)
+        chosen = "compiled"
+        for _, text in table.expressions:
+            translate(text, {n: i for i, n in enumerate(table.names)})
+        if engine != "lmfit" and method == "leastsq":
+            from scanfold.fitting.arrays import evaluation_of
+
+            chosen = evaluation_of(components, x)
+    except (Unsupported, InputError) as reason:
+        if engine == "batch":
+            raise InputError(f"engine='batch' cannot fit this model: {reason}; use engine='lmfit'") from None
+        return "lmfit", (), (), "" if engine == "lmfit" else str(reason)
+    if engine == "lmfit" or method != "leastsq":
+        chosen = "lmfit"
+    return chosen, tuple(components), tuple(ops), ""
+
+
+def _problem(
+    model: lmfit.Model,
+    table: ParameterTable,
+    x: Array,
+    components: tuple[Component, ...],
+    ops: tuple[int, ...],
+    engine: str,
+    method: str,
+    stages: Stages | Mapping[str, Any] | None,
+    likelihood: str,
+    max_nfev: int | None,
+) -> Problem:
+    free = stage_indices(stages, table)
+    if not free[-1]:
+        raise InputError(f"no parameter varies: {', '.join(table.names)}; set vary=True for one")
+    order, feeding = _feeding_first(table, components)
+    place = {n: i for i, n in enumerate(table.names)}
+    codes = () if engine == "lmfit" else tuple((place[n], translate(text, place)) for n, text in order)
+    default = (2000 if engine == "lmfit" else 200) * (len(free[-1]) + 1)
+    return Problem(
+        x=x, names=tuple(table.names), components=components, ops=ops, value=table.value, low=table.low,
+        high=table.high, free=free, expressions=codes, feeding=feeding, poisson=likelihood == "poisson",
+        max_nfev=max_nfev or default, keep_stages=isinstance(stages, Stages) and stages.keep, engine=engine,
+        method=method, model=model if engine == "lmfit" else None,
+        params=results.plain_parameters(table) if engine == "lmfit" else None, own=tuple(table.own),
+    )  # fmt: skip
+
+
+def _feeding_first(
+    table: ParameterTable, components: tuple[Component, ...]
+) -> tuple[list[tuple[str, str]], int]:  # fmt: skip
+    """Sort the expressions that the model needs before those that only describe its result."""
+    needed = {n for c in components for n in c.names}
+    for name, text in reversed(table.expressions):
+        if name in needed:
+            needed |= symbols(text)
+    feeding = [e for e in table.expressions if e[0] in needed]
+    return feeding + [e for e in table.expressions if e[0] not in needed], len(feeding)
+
+
+def _starts(
+    problem: Problem, table: ParameterTable, plan: Any, guess: str, retry: bool
+) -> tuple[Problem, tuple[str, ...]]:
+    """Fill missing start values where something else sets them, and order the starts."""
+    if guess == "model" and plan is None:
+        raise InputError(
+            "guess='model': this model has no data-driven guess (sums of a polynomial and one peak, exponential, power "
+            "law or step have); use guess='mean' or give start values in params"
+        )
+    own = any(which == 0 for _, which in table.own)
+    first = guess if guess != "auto" else "params" if own else "model" if plan is not None else "mean"
+    linear = {n for c in problem.components if c.leaf == "basis" for n in c.names}
+    guessed = plan.names if plan is not None else set()
+    value = problem.value.copy()
+    missing = [i for i in problem.free[-1] if value[i] == -np.inf]
+    for i in missing:
+        name = problem.names[i]
+        if name not in linear and (name not in guessed or first == "params"):
+            raise InputError(f"parameter {name!r} has no start value; give one: params={{{name!r}: …}}")
+        value[i] = min(max(0.0, problem.low[i]), problem.high[i])
+    from dataclasses import replace
+
+    if problem.params is not None:
+        for i in missing:
+            problem.params[problem.names[i]].set(value=float(value[i]))
+    others = [s for s in ("model", "mean", "params") if s != first and (s != "model" or plan is not None)]
+    return replace(problem, value=value), (first, *(others if retry else ()))
+
+
+def _describe(
+    model: lmfit.Model, table: ParameterTable, problem: Problem, order: Sequence[str], block: FitBlock,
+    likelihood: str, stages: Any, weights: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """Return the options of a fit for the record, as plain names and numbers."""
+    parameters = {
+        n: {"value": float(table.value[i]), "min": float(table.low[i]), "max": float(table.high[i]),
+            "vary": bool(table.vary[i])}
+        for i, n in enumerate(table.names)
+    }  # fmt: skip
+    for name, text in table.expressions:
+        parameters[name]["expr"] = text
+    return {
+        "model": repr(model),
+        "components": tokenize(problem.components) if problem.components else tokenize(repr(model)),
+        "parameters": parameters,
+        "own": {f"{table.names[i]}.{('value', 'min', 'max')[w]}": tokenize(a.data) for (i, w), a in table.own.items()},
+        "axis": tokenize(problem.x),
+        "engine": problem.engine,
+        "method": problem.method,
+        "likelihood": likelihood,
+        "weights": weights if isinstance(weights, str) or weights is None else "array",
+        "starts": list(order),
+        "stages": [[table.names[i] for i in s] for s in problem.free],
+        "keep_stages": problem.keep_stages,
+        "covariance": block.covariance,
+        "max_nfev": problem.max_nfev,
+        "poor_fit": block.poor_tail,
+        "no_signal": block.margin,
+        "errors": block.errors,
+    }
+
+
+def _split(array: xr.DataArray, dim: str, target: int) -> xr.DataArray:
+    """Cut the scan into blocks of work: never along `dim`, never merging what the file keeps apart."""
+    scan = [d for d in array.dims if d != dim]
+    if array.chunks is None:
+        array = array.chunk({dim: -1, **{d: 64 if len(scan) > 1 else 4096 for d in scan}})
+    sizes = {d: max(c) for d, c in zip(array.dims, array.chunks or (), strict=True) if d != dim}
+    count = int(np.prod(list(sizes.values()), initial=1))
+    wanted = dict(sizes)
+    for d in scan:
+        if count <= 2 * target:
+            break
+        wanted[d] = max(1, sizes[d] * target // count)
+        count = count // sizes[d] * wanted[d]
+    return array.chunk({d: s for d, s in wanted.items() if s != sizes[d]}) if wanted != sizes else array
+
+
+def _lay(
+    block: FitBlock, array: xr.DataArray, dim: str, table: ParameterTable, weights: Any
+) -> xr.DataArray:  # fmt: skip
+    """Lay the kernel over the scan."""
+    arrays, core = [array], [[dim]]
+    bare = {}
+    if isinstance(weights, xr.DataArray):
+        arrays.append(weights)
+        core.append([dim])
+    token = tokenize(
+        block.order, block.covariance, block.poor_tail, block.margin, block.errors, versions(), _content(block)
+    )
+    if block.mean:
+        average = block.weights if not isinstance(weights, xr.DataArray) else None
+        if isinstance(weights, xr.DataArray) and weights.dims == (dim,):
+            average = np.asarray(weights.values, np.float64)
+        step = MeanStart(block.problem, block.plan, average, engine_of(block.problem))
+        runs = sample(array.data)
+        start = _apply.prologue(step, *runs, shape=(len(table.names),), token="mean-" + token)
+        arrays.append(xr.DataArray(start, dims="param"))
+        core.append(["param"])
+    for own in table.own.values():
+        arrays.append(own.drop_vars([c for c in own.coords if c not in own.dims]))
+        core.append([])
+    bare = [a.drop_vars(list(a.coords)) for a in arrays]
+    width = columns(block.problem, block.covariance)["width"].stop
+    return _apply.apply_kernel(block, *bare, core_dims=core, output={"result": width}, token=token)
+
+
+def _content(block: FitBlock) -> Any:
+    """Return what a problem computes, in a form that hashes the same in every process."""
+    p = block.problem
+    content = [p.x, p.names, p.components, p.ops, p.value, p.low, p.high, p.free, p.expressions, p.feeding]
+    content += [p.poisson, p.max_nfev, p.keep_stages, p.engine, p.method, p.own, repr(p.model)]
+    return content if not p.model or p.components else [*content, id(p.model)]

@@ -1,0 +1,152 @@
+"""The compiled engine: a problem as a `Program`, run by numba over a whole block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scanfold.fitting.components import Component, function_token
+from scanfold.fitting.problem import Problem, Raw, Rows
+
+#: A fit has converged when a Newton step could lower χ² by no more than this part of the reduced χ².
+TOLERANCE = 1.0e-12
+
+_user_leaves: dict[tuple[str, int], Any] = {}
+
+
+def compile_user(function: Callable[..., Any], k: int) -> int:
+    """Compile a user's function(x, p0 … pk-1) to a leaf and return its address.
+
+    It is tried on the whole axis first, then point by point. Raises whatever numba raises.
+    """
+    key = (function_token(function), k)
+    if key not in _user_leaves:
+        _user_leaves[key] = _compile(function, k)
+    return int(_user_leaves[key].address)
+
+
+def _compile(function: Callable[..., Any], k: int) -> Any:
+    from numba import carray, cfunc, njit
+    from numba.core.errors import NumbaError
+    from numba.np.unsafe.ndarray import to_fixed_tuple
+
+    from scanfold.fitting._lineshape_kernels import LEAF
+
+    jitted = njit(nogil=True, error_model="numpy")(function)
+
+    @njit(nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+    def on_axis(x, p, y):  # type: ignore[no-untyped-def]
+        y[:] = jitted(x, *to_fixed_tuple(p, k))
+
+    @njit(nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+    def by_point(x, p, y):  # type: ignore[no-untyped-def]
+        for i in range(x.size):
+            y[i] = jitted(x[i], *to_fixed_tuple(p, k))
+
+    def leaf_of(fill):  # type: ignore[no-untyped-def]
+        def leaf(n, k_, x, p, aux, aux_size, y, jac):  # type: ignore[no-untyped-def]
+            x_, p_, y_, jac_ = carray(x, n), carray(p, k), carray(y, n), carray(jac, (k, n))
+            for j in range(k):
+                keep = p_[j]
+                step = 6.0554544523933395e-06 * (abs(keep) if keep != 0.0 else 1.0)
+                p_[j] = keep - step
+                fill(x_, p_, y_)
+                p_[j] = keep + step
+                fill(x_, p_, jac_[j])
+                for i in range(n):
+                    jac_[j, i] = (jac_[j, i] - y_[i]) / ((keep + step) - (keep - step))
+                p_[j] = keep
+            fill(x_, p_, y_)
+
+        return cfunc(LEAF, error_model="numpy")(leaf)
+
+    try:
+        return leaf_of(on_axis)
+    except NumbaError as first:
+        try:
+            return leaf_of(by_point)
+        except NumbaError:
+            raise first from None
+
+
+def address(component: Component) -> int:
+    """Return the address of a component's leaf in this process."""
+    from scanfold.fitting._lineshape_kernels import leaf_address
+
+    if component.leaf == "user":
+        assert component.function is not None
+        return compile_user(component.function, len(component.names))
+    return int(leaf_address(component.leaf))
+
+
+def layout(problem: Problem) -> dict[str, Any]:
+    """Return the arrays of a `Program`, without the addresses."""
+    sizes = np.array([len(c.names) for c in problem.components], np.int64)
+    names = [n for c in problem.components for n in c.names]
+    aux = [c.aux for c in problem.components]
+    code = [c for _, c in problem.expressions]
+    return {
+        "ops": np.array(problem.ops, np.int64),
+        "sizes": sizes,
+        "rows": np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64),
+        "slots": np.array([problem.names.index(n) for n in names], np.int64),
+        "aux": np.concatenate([*aux, np.zeros(1)]),
+        "aux_at": np.concatenate([[0], np.cumsum([a.size for a in aux])]).astype(np.int64),
+        "targets": np.array([t for t, _ in problem.expressions], np.int64),
+        "code_at": np.concatenate([[0], np.cumsum([len(c) for c in code])]).astype(np.int64),
+        "code": np.concatenate([*code, np.zeros((0, 2))]),
+        "feeding": problem.feeding,
+    }
+
+
+def program(problem: Problem) -> Any:
+    """Return the problem as the compiled loop takes it."""
+    from scanfold.fitting._fit_kernels import Program
+
+    # A component that numba cannot compile has no address; the array engine evaluates it in Python.
+    addresses = [0 if problem.engine == "array" and c.leaf == "user" else address(c) for c in problem.components]
+    return Program(addresses=np.array(addresses, np.int64), **layout(problem))
+
+
+@lru_cache(maxsize=64)
+def _stage_arrays(free: tuple[tuple[int, ...], ...]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    sizes = np.array([len(f) for f in free], np.int64)
+    padded = np.zeros((len(free), max(1, int(sizes.max()))), np.int64)
+    for s, indices in enumerate(free):
+        padded[s, : len(indices)] = indices
+    return padded, sizes
+
+
+def empty_raw(problem: Problem, count: int) -> Raw:
+    """Return an unfilled result for `count` positions."""
+    parameters, m = len(problem.names), len(problem.free[-1])
+    return Raw(
+        np.full((count, parameters), np.nan),
+        np.full((count, parameters), np.nan),
+        np.full((count, m, m), np.nan),
+        np.full(count, np.nan),
+        np.full(count, np.nan),
+        np.zeros(count, bool),
+        np.zeros(count, np.int64),
+        np.zeros(count, np.int64),
+        np.full((count, len(problem.free) if problem.keep_stages else 0, parameters), np.nan),
+    )
+
+
+def fit_block(problem: Problem, rows: Rows) -> Raw:
+    """Fit all rows with the compiled loop."""
+    from scanfold.fitting._fit_kernels import fit_rows
+
+    raw = empty_raw(problem, rows.data.shape[0])
+    stats = np.empty((rows.data.shape[0], 3))
+    padded, sizes = _stage_arrays(problem.free)
+    fit_rows(
+        program(problem), problem.x, rows.data, rows.weights, rows.keep, rows.start, rows.low, rows.high,
+        padded, sizes, problem.poisson, TOLERANCE, problem.max_nfev,
+        raw.values, raw.stderr, raw.cov, stats, raw.nfev, raw.code, raw.stages,
+    )  # fmt: skip
+    return raw._replace(chisqr=stats[:, 0].copy(), squares=stats[:, 1].copy(), at_bound=stats[:, 2] == 1.0)

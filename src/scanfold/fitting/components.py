@@ -1,0 +1,181 @@
+"""An lmfit model taken apart: its components, how they join, and how each can be evaluated."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import operator
+import types
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import lmfit
+import numpy as np
+import numpy.typing as npt
+from dask.base import tokenize
+from lmfit import lineshapes, models
+
+from scanfold.fitting.expressions import symbols, translate
+
+Array = npt.NDArray[np.float64]
+
+_OPERATORS = {operator.add: -1, operator.sub: -2, operator.mul: -3, operator.truediv: -4}
+_FORMS = {"linear": 0.0, "atan": 1.0, "arctan": 1.0, "erf": 2.0, "logistic": 3.0}
+_THERMAL = {"bose": -1.0, "maxwell": 0.0, "fermi": 1.0}
+#: lmfit functions that have a compiled leaf of the same parameters, in the same order.
+_LEAF_OF = {
+    getattr(lineshapes, name): leaf
+    for name, leaf in {
+        "gaussian": "gaussian", "lorentzian": "lorentzian", "split_lorentzian": "split_lorentzian", "voigt": "voigt",
+        "pvoigt": "pvoigt", "moffat": "moffat", "pearson4": "pearson4", "pearson7": "pearson7",
+        "students_t": "students_t", "breit_wigner": "breit_wigner", "lognormal": "lognormal",
+        "damped_oscillator": "damped_oscillator", "dho": "dho", "expgaussian": "expgaussian", "doniach": "doniach",
+        "skewed_gaussian": "skewed_gaussian", "skewed_voigt": "skewed_voigt", "thermal_distribution": "thermal",
+        "bose": "bose", "fermi": "fermi", "logistic": "logistic", "step": "step", "rectangle": "rectangle",
+        "exponential": "exponential", "powerlaw": "powerlaw", "sine": "sine", "expsine": "expsine",
+    }.items()
+}  # fmt: skip
+_POWERS = {lineshapes.linear: (1, 0), lineshapes.parabolic: (2, 1, 0)}
+
+
+class Unsupported(Exception):
+    """A model that only lmfit itself can evaluate; the message says why."""
+
+
+@dataclass(frozen=True)
+class Component:
+    """One leaf of a model.
+
+    Attributes
+    ----------
+    leaf : str
+        Name of a compiled leaf, or ``"user"``.
+    names : tuple of str
+        Parameters, prefix included, in the order of the leaf.
+    aux : array
+        Constants of the leaf: basis functions on x, the form of a step, the code of an expression.
+    powers : tuple of int
+        Exponents of x, for polynomials.
+    function : callable, optional
+        The user's function.
+    """
+
+    leaf: str
+    names: tuple[str, ...]
+    aux: Array = field(default_factory=lambda: np.zeros(0))
+    powers: tuple[int, ...] = ()
+    function: Callable[..., Any] | None = None
+
+    def __dask_tokenize__(self) -> Any:
+        """Identify the component by content: a function by its code, so that a re-run notebook cell is the same."""
+        return self.leaf, self.names, tokenize(self.aux), function_token(self.function)
+
+
+def take_apart(model: lmfit.Model, x: Array) -> tuple[list[Component], list[int]]:
+    """Return the components of a model on the axis x, and the postfix list that joins them.
+
+    Numbers ≥ 0 in the list are components; −1 … −4 are + − · /.
+
+    Raises
+    ------
+    Unsupported
+        If a part has another operator, several independent variables, or complex values.
+    """
+    if isinstance(model, lmfit.model.CompositeModel):
+        if model.op not in _OPERATORS:
+            raise Unsupported(f"components are joined by {getattr(model.op, '__name__', model.op)}, not + - * /")
+        left, left_ops = take_apart(model.left, x)
+        right, right_ops = take_apart(model.right, x)
+        shifted = [o + len(left) if o >= 0 else o for o in right_ops]
+        return left + right, [*left_ops, *shifted, _OPERATORS[model.op]]
+    return [_component(model, x)], [0]
+
+
+def _component(model: lmfit.Model, x: Array) -> Component:
+    prefix = model.prefix
+    if isinstance(model, models.ComplexConstantModel):
+        raise Unsupported("the model is complex")
+    if isinstance(model, models.ConstantModel):
+        return _polynomial((prefix + "c",), (0,), x)
+    if isinstance(model, models.PolynomialModel):
+        count = model.poly_degree + 1
+        return _polynomial(tuple(f"{prefix}c{i}" for i in range(count)), tuple(range(count)), x)
+    if isinstance(model, models.SplineModel):
+        unit = np.eye(model.nknots)
+        rows = [model.func(x, **{f"s{j}": v for j, v in enumerate(row)}) for row in unit]
+        return Component("basis", tuple(f"{prefix}s{j}" for j in range(model.nknots)), np.array(rows, float).ravel())
+    if isinstance(model, models.ExpressionModel):
+        return _expression(model)
+    arguments, options = _arguments(model)
+    if model.func in _POWERS:
+        return _polynomial(tuple(prefix + a for a in arguments), _POWERS[model.func], x)
+    if model.func in _LEAF_OF:
+        leaf = _LEAF_OF[model.func]
+        form = str(options.get("form", "bose" if leaf == "thermal" else "linear")).lower()
+        table = _THERMAL if leaf == "thermal" else _FORMS
+        aux = np.array([table[form]]) if leaf in ("thermal", "step", "rectangle") else np.zeros(0)
+        return Component(leaf, tuple(prefix + a for a in arguments if a != "form"), aux)
+    function = functools.partial(model.func, **options) if options else model.func
+    return Component("user", tuple(prefix + a for a in arguments), function=function)
+
+
+def _polynomial(names: tuple[str, ...], powers: tuple[int, ...], x: Array) -> Component:
+    return Component("basis", names, np.array([x**p for p in powers], float).ravel(), powers)
+
+
+def _expression(model: lmfit.models.ExpressionModel) -> Component:
+    if len(model.independent_vars) != 1:
+        raise Unsupported(f"it has {len(model.independent_vars)} independent variables")
+    variable = model.independent_vars[0]
+    names = sorted(symbols(model.expr) - {variable}, key=model.param_names.index)
+    code = translate(model.expr, {n: i for i, n in enumerate(names)}, x=variable)
+    return Component("expression", tuple(names), code.ravel())
+
+
+def _arguments(model: lmfit.Model) -> tuple[list[str], dict[str, Any]]:
+    """Return the parameters of a model's function in calling order, and its options."""
+    variables = [v for v in model.independent_vars if v != "form"]
+    if len(variables) != 1:
+        raise Unsupported(f"it has {len(variables)} independent variables")
+    try:
+        signature = list(inspect.signature(model.func).parameters.values())
+    except (TypeError, ValueError):
+        raise Unsupported("its function has no signature") from None
+    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in signature):
+        raise Unsupported("its function takes *args or **kwargs")
+    names = [p.name for p in signature]
+    if names[0] != variables[0]:
+        raise Unsupported(f"its independent variable {variables[0]!r} is not the first argument")
+    options = dict(model.opts)
+    return [n for n in names[1:] if model.prefix + n in model.param_names], options
+
+
+def function_token(function: Callable[..., Any] | None) -> str:
+    """Return a hash of what a function does: its code, defaults, closure, and the globals it uses."""
+    return "" if function is None else tokenize(_content(function, depth=4))
+
+
+def _content(value: Any, depth: int) -> Any:
+    if isinstance(value, functools.partial):
+        return "partial", _content(value.func, depth), sorted(value.keywords.items())
+    if isinstance(value, types.FunctionType) and depth > 0:
+        cells = [c.cell_contents for c in value.__closure__ or ()]
+        used = [value.__globals__[n] for n in _global_names(value.__code__) if n in value.__globals__]
+        parts = [_content(v, depth - 1) for v in (*cells, *used)]
+        return _code(value.__code__), value.__defaults__, value.__kwdefaults__, parts
+    if isinstance(value, types.ModuleType | types.BuiltinFunctionType | np.ufunc | type):
+        return getattr(value, "__name__", repr(type(value)))
+    if isinstance(value, types.FunctionType):
+        return value.__module__, value.__qualname__
+    return value
+
+
+def _code(code: types.CodeType) -> Any:
+    constants = [_code(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts]
+    return code.co_code.hex(), constants, code.co_names, code.co_varnames
+
+
+def _global_names(code: types.CodeType) -> list[str]:
+    inner = [n for c in code.co_consts if isinstance(c, types.CodeType) for n in _global_names(c)]
+    return sorted({*code.co_names, *inner})

@@ -1,0 +1,177 @@
+"""The Dataset that a fit returns: its variables, curves, rebuilt lmfit results, tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import lmfit
+import numpy as np
+import xarray as xr
+
+from scanfold.conventions import InputError, Var
+from scanfold.fitting.block import FitBlock, columns
+from scanfold.fitting.components import Component
+from scanfold.fitting.parameters import ParameterTable
+from scanfold.fitting.status import STATUS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: The variables of every fit, beside the parameters and their ``_stderr``.
+STATISTICS = (
+    Var("chisqr", ("...",), "float64", "sum of squared weighted residuals (Poisson: deviance)"),
+    Var("redchi", ("...",), "float64", "chisqr per degree of freedom"),
+    Var("rsquared", ("...",), "float64", "coefficient of determination, unweighted"),
+    Var("aic", ("...",), "float64", "Akaike information criterion"),
+    Var("bic", ("...",), "float64", "Bayesian information criterion"),
+    Var("nfev", ("...",), "int32", "evaluations of the model"),
+    Var("success", ("...",), "bool", "the optimiser converged"),
+    Var("status", ("...",), "int8", "what became of the fit", flags=STATUS),
+    Var("n_used", ("...",), "int32", "points used in the fit"),
+)
+_AREA = {"gaussian", "lorentzian", "split_lorentzian", "voigt", "pvoigt", "pearson4", "pearson7", "skewed_gaussian",
+         "skewed_voigt", "expgaussian"}  # fmt: skip
+_ON_X = {"center", "sigma", "sigma_r", "gamma", "fwhm", "position", "decay", "center1", "center2", "sigma1", "sigma2",
+         "midpoint"}  # fmt: skip
+
+
+def check_names(names: list[str], array: xr.DataArray) -> None:
+    """Raise if a parameter would hide a dimension, a coordinate or a statistic in the result."""
+    taken = {str(d) for d in array.dims} | {str(c) for c in array.coords} | {v.name for v in STATISTICS} | {"covar"}
+    for name in names:
+        if name in taken:
+            raise InputError(
+                f"parameter {name!r} has the name of a dimension, coordinate or statistic of the result; give the "
+                f"model a prefix, or rename: data.rename({name}=…)"
+            )
+
+
+def unpack(
+    packed: xr.DataArray, block: FitBlock, array: xr.DataArray, dim: str, table: ParameterTable, provenance: str
+) -> xr.Dataset:
+    """Turn packed rows (scan dims, result) into the Dataset of a fit."""
+    problem = block.problem
+    place = columns(problem, block.covariance)
+    units = parameter_units(problem.components, str(array.attrs.get("units", "")), _units(array, dim))
+    variables: dict[str, xr.DataArray] = {}
+    for i, name in enumerate(table.names):
+        unit = units.get(name)
+        value = Var(name, ("...",), "float64", f"fitted {name}", unit, ancillary=(f"{name}_stderr", "status"))
+        error = Var(f"{name}_stderr", ("...",), "float64", f"standard error of {name}", unit)
+        variables[name] = value.make(packed.isel(result=place["values"].start + i))
+        variables[error.name] = error.make(packed.isel(result=place["stderr"].start + i))
+    for var in STATISTICS:
+        variables[var.name] = var.make(packed.isel(result=place[var.name].start))
+    free = [table.names[i] for i in problem.free[-1]]
+    if block.covariance:
+        covar = Var("covar", ("...", "param_i", "param_j"), "float64", "covariance of the varying parameters")
+        variables["covar"] = covar.make(_fold(packed, place["covar"], {"param_i": free, "param_j": free}))
+    if problem.keep_stages:
+        stages = Var("stage_values", ("...", "stage", "param"), "float64", "parameters after each stage")
+        labels = {"stage": [str(i) for i in range(len(problem.free))], "param": table.names}
+        variables["stage_values"] = stages.make(_fold(packed, place["stages"], labels))
+    coords = {n: c for n, c in array.coords.items() if dim not in c.dims}
+    out = xr.Dataset({n: v.variable for n, v in variables.items()}, coords=coords)
+    for axis, labels_ in (("param_i", free), ("param_j", free), ("param", table.names)):
+        if axis in out.dims:
+            out = out.assign_coords({axis: np.array(labels_, object)})
+    out.attrs = {"title": f"fits of {array.name or 'data'}", "provenance": provenance}
+    return out
+
+
+def _fold(packed: xr.DataArray, where: slice, labels: dict[str, list[str]]) -> xr.DataArray:
+    """Reshape packed columns to the dims of `labels`."""
+    sizes = [len(v) for v in labels.values()]
+    part = packed.isel(result=where)
+    shape = (*part.shape[:-1], *sizes)
+    return xr.DataArray(part.data.reshape(shape), dims=(*part.dims[:-1], *labels))
+
+
+def _units(array: xr.DataArray, dim: str) -> str:
+    return str(array[dim].attrs.get("units", "")) if dim in array.coords else ""
+
+
+def parameter_units(components: tuple[Component, ...], y: str, x: str) -> dict[str, str]:
+    """Return the units of the parameters that are known, from those of the data (y) and the axis (x)."""
+    if not x or not y:
+        return {}
+    units: dict[str, str] = {}
+    area = f"({y})*({x})"
+    for component in components:
+        for i, name in enumerate(component.names):
+            root = next((r for r in sorted(_ON_X, key=len, reverse=True) if name.endswith(r)), "")
+            if component.powers:
+                p = component.powers[i]
+                units[name] = y if p == 0 else f"({y})/({x})**{p}" if p > 1 else f"({y})/({x})"
+            elif component.leaf in ("user", "expression", "basis"):
+                continue
+            elif name.endswith("amplitude"):
+                units[name] = area if component.leaf in _AREA else y
+            elif root and component.leaf not in ("lognormal", "students_t", "damped_oscillator", "skewed_gaussian"):
+                units[name] = x
+            elif root in ("center", "sigma") and component.leaf == "skewed_gaussian":
+                units[name] = x
+            if name.endswith("amplitude") and component.leaf in _AREA:
+                prefix = name.removesuffix("amplitude")
+                units |= {prefix + "fwhm": x, prefix + "height": y}
+    return units
+
+
+def plain_parameters(table: ParameterTable) -> lmfit.Parameters:
+    """Return lmfit Parameters from plain names and numbers."""
+    params = lmfit.Parameters()
+    for i, name in enumerate(table.names):
+        value = float(table.value[i])
+        params.add(
+            name,
+            value=value if np.isfinite(value) else -np.inf,
+            min=float(np.nan_to_num(table.low[i], nan=-np.inf, neginf=-np.inf, posinf=np.inf)),
+            max=float(np.nan_to_num(table.high[i], nan=np.inf, neginf=-np.inf, posinf=np.inf)),
+            vary=bool(table.vary[i]),
+        )
+    for name, text in table.expressions:
+        params[name].expr = text
+    return params
+
+
+def summary(fits: xr.Dataset, *, query: str | None = None) -> pd.DataFrame:
+    """Tabulate fits: one row per position.
+
+    Parameters
+    ----------
+    fits : Dataset
+        Of `scanfold.fit`; computed once if lazy.
+    query : str, optional
+        A pandas query on the columns, such as ``"success and redchi < 2"``.
+
+    Returns
+    -------
+    DataFrame
+        Positions, success, status (in words), redchi, chisqr, rsquared, nfev, each parameter and ``<name>_err``.
+        ``.to_csv(path)`` writes it.
+    """
+    names = parameter_names(fits)
+    order = ["success", "status", "redchi", "chisqr", "rsquared", "nfev"]
+    wanted = [*order, *(n for name in names for n in (name, f"{name}_stderr"))]
+    loaded = fits[wanted].compute()
+    frame = loaded.to_dataframe().reset_index()
+    words = {v: k for k, v in STATUS.items()}
+    frame["status"] = frame["status"].map(words)
+    frame = frame.rename(columns={f"{n}_stderr": f"{n}_err" for n in names})
+    front = [str(d) for d in loaded.dims]
+    columns_ = [c for c in frame.columns if c not in front and c not in order]
+    frame = frame[[*front, *order, *columns_]]
+    if query is not None:
+        try:
+            frame = frame.query(query)
+        except Exception as error:
+            raise InputError(f"query {query!r}: {error}; columns are {', '.join(map(str, frame.columns))}") from None
+    return frame
+
+
+def parameter_names(fits: xr.Dataset) -> list[str]:
+    """Return the names of the fitted parameters of a Dataset of fits."""
+    names = [str(n) for n in fits.data_vars if f"{n}_stderr" in fits.data_vars]
+    if not names or "status" not in fits:
+        raise InputError(f"this Dataset holds no fits: it has {', '.join(map(str, fits.data_vars)) or 'no variables'}")
+    return names
