@@ -1,0 +1,131 @@
+"""Graphs of single blocks, cut out of the graph of the whole scan."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask._task_spec import Alias, DataNode, GraphNode, Task, convert_legacy_graph, cull
+from dask.array import chunk as chunk_functions
+from dask.utils import ensure_dict
+
+from scanfold import _apply
+
+Graph = dict[Any, GraphNode]
+
+_OPERATORS = "add sub mul truediv floordiv mod pow neg pos abs invert and_ or_ xor lt le eq ne ge gt".split()
+#: Functions that treat each position on its own, so that a kernel before them may skip positions.
+_ELEMENTWISE = {getattr(operator, name) for name in _OPERATORS} | {np.where, chunk_functions.astype}
+
+
+def materialise(ds: xr.Dataset, names: Iterable[str]) -> Graph:
+    """Return the graph of some variables as one dictionary, made once per run and culled per block."""
+    whole: Any = ds[list(names)].__dask_graph__()  # type: ignore[no-untyped-call]
+    return dict(convert_legacy_graph(ensure_dict(whole)))
+
+
+def prologues(graph: Mapping[Any, GraphNode], keys: Iterable[Any]) -> list[str]:
+    """Return the prologue keys that some keys need, each after those it depends on itself."""
+    ordered: list[str] = []
+    seen: set[Any] = set()
+    # Depth first without recursion: a key is listed when it is left, after everything below it.
+    stack = [(key, False) for key in keys]
+    while stack:
+        key, leaving = stack.pop()
+        if leaving:
+            ordered.append(key)
+        elif key not in seen and key in graph:
+            seen.add(key)
+            if isinstance(key, str) and key.startswith(_apply.PROLOGUE):
+                stack.append((key, True))
+            stack.extend((d, False) for d in graph[key].dependencies)
+    return ordered
+
+
+def substitute(graph: Graph, key: Any, value: Any) -> None:
+    """Put a value in place of a task, so that culling stops there."""
+    graph[key] = DataNode(key, value)
+
+
+def cut(graph: Graph, keys: Sequence[Any]) -> Graph:
+    """Return only what some keys need."""
+    return dict(cull(graph, set(keys)))
+
+
+def optimise(graph: Graph, keys: Sequence[Any]) -> Graph:
+    """Fuse slices down into the readers, so that a block reads only what it needs."""
+    return dict(da.optimize(graph, list(keys)))
+
+
+def kernels(graph: Mapping[Any, GraphNode], keys: Iterable[Any], ndim: int) -> set[Any] | None:
+    """Find the kernels that make some keys position by position.
+
+    Parameters
+    ----------
+    graph, keys
+        Of one dask chunk of every variable.
+    ndim : int
+        How many leading axes of the results are scan dimensions.
+
+    Returns
+    -------
+    set of keys, or None
+        The kernels nearest to the results; None if there is none, or if something after one mixes
+        positions (or cannot be known not to), so that it must not skip any.
+    """
+    found: set[Any] = set()
+    seen: set[Any] = set()
+    stack = list(keys)
+    while stack:
+        key = stack.pop()
+        if key in seen or key not in graph:
+            continue
+        seen.add(key)
+        node = graph[key]
+        if _is_kernel(node):
+            found.add(key)
+        elif _elementwise(node, ndim):
+            stack.extend(node.dependencies)
+        elif any(_is_kernel(n) for n in cull(dict(graph), {key}).values()):
+            return None
+    return found or None
+
+
+def _is_kernel(node: GraphNode) -> bool:
+    return isinstance(node, Task) and isinstance(node.func, _apply._Block)
+
+
+def _elementwise(node: GraphNode, ndim: int) -> bool:
+    if isinstance(node, (Alias, DataNode)):
+        return True
+    if not isinstance(node, Task):
+        return False
+    if isinstance(node.func, np.ufunc):
+        return node.func.signature is None
+    if node.func in (chunk_functions.getitem, operator.getitem):
+        index = _value(node.args[1])
+        return isinstance(index, tuple) and all(i == slice(None) for i in index[:ndim])
+    if node.func is np.transpose:
+        axes = _value(node.kwargs.get("axes", node.args[1] if len(node.args) > 1 else None))
+        return axes is not None and list(axes) == sorted(axes)
+    try:
+        return node.func in _ELEMENTWISE
+    except TypeError:  # an unhashable callable
+        return False
+
+
+def _value(argument: Any) -> Any:
+    return argument.value if isinstance(argument, DataNode) else argument
+
+
+def replace_kernels(graph: Graph, keys: Iterable[Any], wrap: Callable[[_apply._Block], Callable[..., Any]]) -> Graph:
+    """Return the graph with these kernels wrapped."""
+    changed = dict(graph)
+    for key in keys:
+        task = graph[key]
+        changed[key] = Task(key, wrap(task.func), *task.args, **task.kwargs)
+    return changed

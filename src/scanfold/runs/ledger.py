@@ -1,0 +1,253 @@
+"""The record of a run, beside its data: what it is, what is finished, what failed.
+
+A chunk that is missing from a zarr store reads as fill value, so the presence
+of chunks proves nothing; only an entry here does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from scanfold.conventions import STORE_FORMAT, InputError, InputTypeError, RunError, provenance
+
+#: Memory addresses in dask names: they change from process to process and mean nothing.
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path that takes the place of `path` at the end, at one stroke."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file at one stroke."""
+    with replace_file(path) as temporary:
+        temporary.write_text(json.dumps(content))
+
+
+class Ledger:
+    """The folder ``.scanfold`` of a store."""
+
+    def __init__(self, store: Path):
+        self.store = store
+        self.folder = store / ".scanfold"
+        self.blocks = self.folder / "blocks"
+        self.failed = self.folder / "failed"
+        self.attempts = self.folder / "attempts"
+        self.prologue = self.folder / "prologue"
+        self.parts = self.folder / "parts"
+
+    @property
+    def plan_path(self) -> Path:
+        """Where identity and plan are."""
+        return self.folder / "plan.json"
+
+    def read(self) -> dict[str, Any]:
+        """Return ``{"run", "identity", "plan", "ready"}``, empty before the first run."""
+        try:
+            return dict(json.loads(self.plan_path.read_text()))
+        except FileNotFoundError:
+            return {}
+
+    def write(self, content: Mapping[str, Any]) -> None:
+        """Keep identity and plan."""
+        write_json(self.plan_path, dict(content))
+
+    def prepare(self) -> None:
+        """Make the folders, and sweep what a killed run left half-done."""
+        for folder in (self.blocks, self.failed, self.attempts, self.prologue, self.parts):
+            folder.mkdir(parents=True, exist_ok=True)
+        for stale in self.store.rglob("*.partial"):
+            stale.unlink(missing_ok=True)
+        for folder in (self.attempts, self.failed, self.parts):
+            shutil.rmtree(folder)
+            folder.mkdir()
+
+    def clear(self) -> None:
+        """Remove everything but the lock, to start over."""
+        for item in [*self.store.iterdir(), *(self.folder.iterdir() if self.folder.exists() else ())]:
+            if item in (self.folder, self.folder / "lock"):
+                continue
+            shutil.rmtree(item) if item.is_dir() else item.unlink()
+
+    def entry(self, block: str) -> dict[str, Any] | None:
+        """Return what is recorded of a finished block."""
+        try:
+            return dict(json.loads((self.blocks / f"{block}.json").read_text()))
+        except FileNotFoundError:
+            return None
+
+    def finish(self, block: str, entry: Mapping[str, Any]) -> None:
+        """Record a block as finished; its chunks must be on disk."""
+        write_json(self.blocks / f"{block}.json", dict(entry))
+
+    def finished(self) -> dict[str, dict[str, Any]]:
+        """Return all finished blocks."""
+        return {p.stem: json.loads(p.read_text()) for p in self.blocks.glob("*.json")}
+
+    def fail(self, block: str, traceback: str) -> None:
+        """Record why a block could not be computed."""
+        write_json(self.failed / f"{block}.json", {"block": block, "traceback": traceback})
+
+    def part(self, block: str, units: tuple[int, int]) -> Path:
+        """Return the file that keeps some positions of a block."""
+        return self.parts / block / f"{units[0]}-{units[1]}.npz"
+
+    def value(self, key: str) -> np.ndarray | None:
+        """Return the kept value of a prologue."""
+        try:
+            return np.asarray(np.load(self.prologue / f"{key}.npy", allow_pickle=False))
+        except FileNotFoundError:
+            return None
+
+    def keep(self, key: str, value: np.ndarray) -> None:
+        """Keep the value of a prologue."""
+        with replace_file(self.prologue / f"{key}.npy") as temporary, temporary.open("wb") as file:
+            np.save(file, value, allow_pickle=False)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the store; a second writer is refused at once.
+
+        Raises
+        ------
+        RunError
+            If another run is writing to the store.
+        InputError
+            If the folder cannot be made.
+        """
+        from filelock import FileLock, Timeout
+
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.folder / "lock")
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RunError(f"another run is writing to {self.store}; wait for it, or save to another store") from None
+        except OSError as error:
+            raise InputError(
+                f"cannot write to {self.store}: {error.strerror}; pass a path in a folder that you may write to"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def complete(self) -> None:
+        """Mark the store as finished."""
+        path = self.store / "zarr.json"
+        root = json.loads(path.read_text())
+        root["attributes"]["scanfold_complete"] = True
+        write_json(path, root)
+
+
+def store_path(store: str | os.PathLike[str]) -> Path:
+    """Return the absolute path of a local store.
+
+    Raises
+    ------
+    InputError
+        If it is a URL.
+    """
+    if not isinstance(store, (str, os.PathLike)):
+        raise InputTypeError(f"store must be a path, found {type(store).__name__}; pass one such as 'fits.zarr'")
+    if "://" in str(store):
+        raise InputError(
+            f"stores are local folders so far, found the URL {str(store)!r}; pass a path, and copy it after"
+        )
+    return Path(os.path.abspath(store))
+
+
+def root_attributes(store: Path) -> dict[str, Any] | None:
+    """Return the root attributes of a zarr store, None if there is none."""
+    try:
+        return dict(json.loads((store / "zarr.json").read_text())["attributes"])
+    except (FileNotFoundError, NotADirectoryError, KeyError, ValueError):
+        return None
+
+
+def state(store: Path) -> str:
+    """Return what is at a path: ``"new"``, ``"begun"`` or ``"complete"``; touches nothing.
+
+    Raises
+    ------
+    InputError
+        If something is there that `save` did not write.
+    """
+    if not store.exists() or (store.is_dir() and not any(store.iterdir())):
+        return "new"
+    attributes = root_attributes(store)
+    if store.is_dir() and {p.name for p in store.iterdir()} == {".scanfold"}:
+        return "new"  # killed before the root was written: nothing is lost
+    if attributes is None or "scanfold_format" not in attributes:
+        raise InputError(f"{store} exists and was not written by scanfold; it is left as it is. Pass another path")
+    if attributes["scanfold_format"] != STORE_FORMAT:
+        raise InputError(
+            f"{store} has scanfold_format {attributes['scanfold_format']}, this version writes {STORE_FORMAT}; "
+            "pass another path"
+        )
+    return "complete" if attributes.get("scanfold_complete") else "begun"
+
+
+def identity(ds: xr.Dataset) -> dict[str, Any]:
+    """Return what a run is made of: its provenance, and name, shape and token of every variable."""
+    from dask.base import tokenize
+
+    described = {}
+    for name, variable in ds.variables.items():
+        token = variable.data.name if variable.chunks is not None else tokenize(variable.values)
+        described[str(name)] = {
+            "dims": list(map(str, variable.dims)),
+            "shape": list(variable.shape),
+            "dtype": str(variable.dtype),
+            "token": token,
+        }
+    content = {**provenance(ds), "variables": described}
+    return dict(json.loads(_ADDRESS.sub("", json.dumps(content, sort_keys=True, default=str))))
+
+
+def require_same(store: Path, kept: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise unless two identities are the same.
+
+    Raises
+    ------
+    InputError
+        Naming every key that differs.
+    """
+    old, new = dict(_flatten(kept)), dict(_flatten(now))
+    different = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
+    if not different:
+        return
+    # Tokens hash everything else; they are worth a line only if nothing else tells.
+    told = [key for key in different if not key.endswith(".token")] or different
+    lines = [f"  {key}: {old.get(key)!r} in the store, {new.get(key)!r} now" for key in told[:20]]
+    raise InputError(
+        f"{store} holds other work, and is left as it is. What differs:\n"
+        + "\n".join(lines)
+        + "\nSave to another store, or delete this one (or pass resume=False) to start over"
+    )
+
+
+def _flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

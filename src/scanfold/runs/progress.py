@@ -1,0 +1,105 @@
+"""How far a run is: a bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+#: Seconds between two lines in a log.
+PERIOD = 10.0
+
+
+class Progress:
+    """Positions done, positions per second, time left, positions flagged so far.
+
+    Parameters
+    ----------
+    show : bool
+        False keeps quiet.
+    total : int
+        Positions of the whole run.
+    flags : mapping of str to int
+        Meanings of the variable `status`; the first is the good one.
+    label : str
+        What is being done.
+    """
+
+    def __init__(self, show: bool, total: int, flags: Mapping[str, int], label: str):
+        self.show, self.total, self.flags, self.label = show, total, flags, label
+        self.done = self.before = 0
+        self.status: Counter[int] = Counter()
+        self.started = self.printed = time.monotonic()
+        self._bar: Any = None
+
+    def __enter__(self) -> Progress:
+        if self.show and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            text = TextColumn("{task.completed:,.0f}/{task.total:,.0f} positions {task.fields[speed]}")
+            columns = (TextColumn(self.label), BarColumn(), text, TimeRemainingColumn())
+            self._bar = Bar(*columns, console=Console(stderr=True))
+            self._bar.start()
+            self._task = self._bar.add_task(self.label, total=self.total, speed="")
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def resume(self, entry: Mapping[str, Any]) -> None:
+        """Count a block that an earlier run finished."""
+        self.before += int(entry["positions"])
+        self._count(entry)
+
+    def advance(self, entry: Mapping[str, Any]) -> None:
+        """Count a block that has just been finished."""
+        self._count(entry)
+        self.tick()
+
+    def _count(self, entry: Mapping[str, Any]) -> None:
+        self.done += int(entry["positions"])
+        self.status.update({int(k): n for k, n in entry.get("status", {}).items()})
+
+    @property
+    def rate(self) -> float:
+        """Positions per second of this run."""
+        return (self.done - self.before) / max(time.monotonic() - self.started, 1e-9)
+
+    @property
+    def flagged(self) -> int:
+        """Positions whose status is not the first."""
+        good = next(iter(self.flags.values()), None)
+        return sum(n for value, n in self.status.items() if value != good)
+
+    def line(self) -> str:
+        """Return where the run is, in one line."""
+        left = (self.total - self.done) / self.rate if self.rate else float("inf")
+        time_left = f"{left:.0f} s left" if left != float("inf") else "starting"
+        flagged = f", {self.flagged:,} flagged" if self.flags else ""
+        return f"{self.label}: {self.done:,} of {self.total:,} positions, {self.rate:,.0f}/s, {time_left}{flagged}"
+
+    def tick(self) -> None:
+        """Show where the run is, if it is time to."""
+        if self._bar is not None:
+            flagged = f"{self.flagged:,} flagged" if self.flags else ""
+            self._bar.update(self._task, completed=self.done, speed=f"{self.rate:,.0f}/s {flagged}")
+        elif self.show and time.monotonic() - self.printed > PERIOD:
+            self.printed = time.monotonic()
+            self.say(self.line())
+
+    def say(self, text: str) -> None:
+        """Print a line where the progress goes."""
+        if self.show:
+            print(text, file=sys.stderr, flush=True)
+
+    def summary(self) -> str:
+        """Return what came out, with a count of each status."""
+        meanings = {value: name for name, value in self.flags.items()}
+        counts = ", ".join(f"{n:,} {meanings.get(value, value)}" for value, n in sorted(self.status.items()))
+        seconds = time.monotonic() - self.started
+        return f"{self.label}: {self.done:,} positions in {seconds:.1f} s" + (f": {counts}" if counts else "")

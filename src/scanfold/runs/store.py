@@ -1,0 +1,247 @@
+"""One run: check what is there, plan, prologue, blocks, and the mark of a finished store."""
+
+from __future__ import annotations
+
+import os
+import uuid
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from scanfold import conventions
+from scanfold.conventions import InputTypeError, RunError
+from scanfold.runs import graph as graphs
+from scanfold.runs import ledger as ledgers
+from scanfold.runs import plan
+from scanfold.runs.layout import create
+from scanfold.runs.ledger import Ledger
+from scanfold.runs.progress import Progress
+from scanfold.runs.scheduler import Run
+from scanfold.runs.worker import try_rows
+from scanfold.runs.workers import Workers, find_workers
+
+
+def save(
+    ds: xr.Dataset | xr.DataArray, store: str | os.PathLike[str], *, resume: bool = True, progress: bool = True
+) -> xr.Dataset:
+    """Compute a lazy Dataset block by block into a zarr store, out of core.
+
+    Run again on the same store with the same work, it computes only what is
+    missing, with bit-identical results. Workers are those of the current
+    ``distributed.Client``; without one, threads, or a local cluster for
+    kernels that hold the GIL.
+
+    Parameters
+    ----------
+    ds : Dataset or DataArray
+        Fits, a scan, or anything lazy; what is in memory is written as it is.
+    store : path
+        A local folder; new, empty, or written by `save` before.
+    resume : bool
+        False starts over, replacing what an earlier run left in `store`.
+    progress : bool
+        Show a bar on a terminal, a line every 10 s elsewhere.
+
+    Returns
+    -------
+    Dataset
+        The store, opened lazily in its own chunks.
+
+    Raises
+    ------
+    InputError
+        Before any computing: the store is not ours or holds other work, a block does not fit in
+        memory, a lazy variable is not of numbers.
+    RunError
+        Blocks that failed, listed, after all others are finished; or no worker left, no room on the disk.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> scan = xr.DataArray(np.arange(6.0).reshape(2, 3), dims=("y", "x"), name="counts").chunk(y=1)
+    >>> path = tempfile.mkdtemp() + "/doubled.zarr"
+    >>> saved = save(2 * scan, path, progress=False)
+    >>> float(saved["counts"].sum())
+    30.0
+    """
+    return compute_to(_as_dataset(ds), ledgers.store_path(store), resume=resume, progress=progress)
+
+
+def open_store(store: str | os.PathLike[str]) -> xr.Dataset:
+    """Open a store that `save` wrote, lazily, in its own chunks.
+
+    Parameters
+    ----------
+    store : path
+        The store.
+
+    Returns
+    -------
+    Dataset
+        With the provenance of the run in its attributes.
+
+    Raises
+    ------
+    InputError
+        If it is not a store of ours.
+
+    Warns
+    -----
+    UserWarning
+        If the run that wrote it has not finished: missing positions read as NaN.
+    """
+    path = ledgers.store_path(store)
+    found = ledgers.state(path)
+    if found == "new":
+        raise conventions.InputError(f"no store at {path}; pass the path that was given to save")
+    if found == "begun":
+        warnings.warn(
+            f"{path} is not finished: missing positions read as NaN. Run the same lines again to finish it",
+            stacklevel=2,
+        )
+    opened: xr.Dataset = xr.open_zarr(path, chunks={})
+    return opened
+
+
+def compute_to(
+    ds: xr.Dataset,
+    path: Path,
+    *,
+    resume: bool = True,
+    progress: bool = True,
+    groups: Sequence[plan.Group] | None = None,
+    compress: bool = True,
+    label: str = "save",
+) -> xr.Dataset:
+    """Do what `save` does, with blocks that are given or planned."""
+    plan.require_storable(ds)
+    work = ledgers.identity(ds)
+    ledger = Ledger(path)
+    if is_finished(ledger, work, resume):
+        return open_store(path)
+    with ledger.locked():
+        if is_finished(ledger, work, resume):  # another run ended between the look and the lock
+            return open_store(path)
+        _compute(ds, ledger, work, resume, progress, groups, compress, label)
+    return open_store(path)
+
+
+def is_finished(ledger: Ledger, work: Mapping[str, Any], resume: bool) -> bool:
+    """Check what is in the store, and tell whether there is nothing left to do."""
+    found = ledgers.state(ledger.store)
+    kept = ledger.read() if found != "new" and resume else {}
+    if kept:
+        ledgers.require_same(ledger.store, kept["identity"], work)
+    return found == "complete" and bool(kept)
+
+
+def _compute(
+    ds: xr.Dataset,
+    ledger: Ledger,
+    work: Mapping[str, Any],
+    resume: bool,
+    show: bool,
+    groups: Sequence[plan.Group] | None,
+    compress: bool,
+    label: str,
+) -> None:
+    kept = ledger.read() if resume else {}
+    if not kept.get("ready"):
+        ledger.clear()
+        kept = {}
+    ledger.prepare()
+    scan = plan.Scan(ds, plan.cells(ds), str(ledger.store), kept.get("run") or uuid.uuid4().hex)
+    total = sum(positions for _, positions in scan.names())
+    releases_gil = bool(conventions.provenance(ds).get("releases_gil", True))
+    with find_workers(total, releases_gil) as workers:
+        try:
+            _prologue(scan, ledger, workers)
+            if kept:
+                scan.groups = plan.from_json(kept["plan"])
+            else:
+                scan.groups = list(groups) if groups is not None else _fit(scan, workers)
+                create(ds, scan.groups, ledger.store, compress=compress)
+                content = {"run": scan.run, "identity": work, "plan": plan.to_json(scan.groups), "ready": True}
+                ledger.write(content)
+            _blocks(scan, ledger, workers, total, show, label)
+            _whole(scan, ledger, workers)
+        except KeyboardInterrupt:
+            workers.stop()
+            finished = len(ledger.finished())
+            print(f"\nstopped; {finished} blocks are finished and kept. Run the same lines again to go on")
+            raise
+        except BaseException:
+            workers.stop()
+            raise
+    ledger.complete()
+
+
+def _prologue(scan: plan.Scan, ledger: Ledger, workers: Workers) -> None:
+    """Put the values of whole-scan steps into the graph: kept ones, or computed now, once."""
+    outputs = [key for name, v in scan.ds.variables.items() if v.chunks is not None for key in scan.keys(str(name))]
+    for key in graphs.prologues(scan.graph, outputs):
+        value = ledger.value(key)
+        if value is None:
+            (value,) = workers.compute(graphs.cut(scan.graph, [key]), [key])
+            ledger.keep(key, np.asarray(value))
+        graphs.substitute(scan.graph, key, value)
+
+
+def _fit(scan: plan.Scan, workers: Workers) -> list[plan.Group]:
+    """Try a few positions of each group, and choose its blocks."""
+    plan.fit_blocks(scan, {}, workers.threads, workers.memory)  # refuses what cannot fit, before anything is read
+    costs = {}
+    for number in range(len(scan.groups)):
+        block = scan.middle(number)
+        workers.submit(number, try_rows, block, plan.TRIAL)
+        while (event := workers.next(timeout=1.0)) is None:
+            workers.check()
+        try:
+            costs[number] = {**event[1](), "independent": len(block.pieces) == 1}
+        except Exception:
+            continue
+    return plan.fit_blocks(scan, costs, workers.threads, workers.memory)
+
+
+def _blocks(scan: plan.Scan, ledger: Ledger, workers: Workers, total: int, show: bool, label: str) -> None:
+    finished = ledger.finished()
+    with Progress(show, total, scan.flags, label) as progress:
+        for entry in finished.values():
+            progress.resume(entry)
+        run = Run(scan, ledger, workers, progress)
+        run.blocks((name, positions) for name, positions in scan.names() if name not in finished)
+    progress.say(progress.summary())
+    if run.failures:
+        lines = [f"  block {name}: {reason}" for name, reason in list(run.failures.items())[:20]]
+        raise RunError(
+            f"{len(run.failures)} blocks failed, all others are finished and kept:\n"
+            + "\n".join(lines)
+            + f"\nTracebacks are in {ledger.failed}; run the same lines again to try these blocks again"
+        )
+
+
+def _whole(scan: plan.Scan, ledger: Ledger, workers: Workers) -> None:
+    """Compute the lazy variables that have no scan dimension: they fold the scan, in parallel."""
+    import zarr
+
+    for name in plan.block_dims(scan.ds).get((), []):
+        if ledger.entry(f"whole.{name}") is None:
+            keys = scan.keys(name)
+            (value,) = workers.compute(graphs.cut(scan.graph, keys), keys)
+            zarr.open_array(str(ledger.store / name), mode="r+")[...] = value
+            ledger.finish(f"whole.{name}", {"positions": 0})
+
+
+def _as_dataset(ds: xr.Dataset | xr.DataArray) -> xr.Dataset:
+    if isinstance(ds, xr.DataArray):
+        named = ds.to_dataset(name=ds.name or "data")
+        if "provenance" in ds.attrs:
+            named.attrs["provenance"] = ds.attrs["provenance"]
+        return named
+    if isinstance(ds, xr.Dataset):
+        return ds
+    raise InputTypeError(f"expected an xarray Dataset or DataArray, found {type(ds).__name__}")

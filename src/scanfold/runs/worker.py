@@ -1,0 +1,333 @@
+"""What happens inside a worker: compute one block, write its whole chunks, then its ledger entry."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from dask.callbacks import Callback
+from dask.local import get_sync
+
+from scanfold import _apply
+from scanfold.conventions import RunError
+from scanfold.runs import graph as graphs
+from scanfold.runs.ledger import Ledger, replace_file
+
+#: Failures to write that trying again does not cure.
+_HOPELESS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EFBIG}
+
+Slices = tuple[slice, ...]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What a block takes from one dask chunk of every variable.
+
+    `rows` are the positions of that chunk, flattened, that the block needs, out of `count`.
+    """
+
+    keys: tuple[Any, ...]
+    shape: tuple[int, ...]
+    rows: tuple[int, int]
+
+    @property
+    def count(self) -> int:
+        """Number of positions in the dask chunk."""
+        return int(np.prod(self.shape))
+
+
+@dataclass(frozen=True)
+class Target:
+    """One variable of a block: where it goes, and ``(key, slices of the chunk, slices of the block)`` it is made of."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    region: Slices
+    parts: tuple[tuple[Any, Slices, Slices], ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Everything a worker needs to compute and write one block."""
+
+    name: str
+    store: str
+    run: str
+    positions: int
+    graph: graphs.Graph = field(repr=False)
+    targets: tuple[Target, ...]
+    pieces: tuple[Piece, ...]  # empty unless positions are independent of each other
+    scan_ndim: int
+    status: dict[str, int]  # flags of the variable `status`, empty if there is none
+
+    @property
+    def keys(self) -> list[Any]:
+        """All keys of the graph that the block is made of."""
+        return [key for target in self.targets for key, _, _ in target.parts]
+
+
+def run_block(block: Block, max_attempts: int | None = None) -> dict[str, Any]:
+    """Compute a block, write it, enter it in the ledger, and return the entry.
+
+    `max_attempts` is how many starts of this block may end without a word (its worker killed)
+    before ``{"state": "killer"}`` is returned in place of another try; None does not count them.
+    """
+    ledger = Ledger(Path(block.store))
+    if (entry := ledger.entry(block.name)) is not None:
+        return entry  # it was finished by a worker that died before it could say so
+    with _attempt(ledger, block.name, max_attempts) as allowed:
+        if not allowed:
+            return {"state": "killer"}
+        start = time.perf_counter()
+        values = compute(block)
+        arrays = {target.name: _assemble(target, values) for target in block.targets}
+        return finish(block, arrays, seconds=time.perf_counter() - start)
+
+
+def run_fragment(block: Block, units: tuple[int, int], max_attempts: int) -> dict[str, Any]:
+    """Compute some positions of a block that kills its workers, and keep them in a file of their own."""
+    ledger = Ledger(Path(block.store))
+    name = f"{block.name}-{units[0]}-{units[1]}"
+    with _attempt(ledger, name, max_attempts) as allowed:
+        if not allowed:
+            return {"state": "killer"}
+        kept = {}
+        for number, rows in _overlaps(block.pieces, units):
+            piece = block.pieces[number]
+            chunks = dict(zip(piece.keys, _execute(_restrict(block, {number: rows}), piece.keys), strict=True))
+            for target in block.targets:
+                chunk = chunks[target.parts[number][0]]
+                flat = chunk.reshape((piece.count, *chunk.shape[block.scan_ndim :]))
+                kept[f"{number} {rows[0]} {target.name}"] = flat[rows[0] : rows[1]]
+        path = ledger.part(block.name, units)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replace_file(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, **kept)
+        return {"state": "done"}
+
+
+def merge_fragments(
+    block: Block, fragments: Sequence[tuple[int, int]], condemned: Sequence[tuple[int, int]]
+) -> dict[str, Any]:
+    """Write a block from its fragments; condemned positions are NaN, with status `crashed`."""
+    ledger = Ledger(Path(block.store))
+    values: dict[Any, np.ndarray] = {}
+    for target in block.targets:
+        for piece, (key, _, _) in zip(block.pieces, target.parts, strict=True):
+            fill = np.nan if np.dtype(target.dtype).kind in "fc" else 0
+            tail = target.shape[block.scan_ndim :]
+            values[key] = np.full((piece.count, *tail), fill, target.dtype)
+    for units in fragments:
+        with np.load(ledger.part(block.name, units), allow_pickle=False) as file:
+            for label in file.files:
+                number, first, name = label.split(" ", 2)
+                rows = file[label]
+                target = next(t for t in block.targets if t.name == name)
+                values[target.parts[int(number)][0]][int(first) : int(first) + len(rows)] = rows
+    for target in block.targets:
+        if target.name == "status" and "crashed" in block.status:
+            for units in condemned:
+                for number, (first, last) in _overlaps(block.pieces, units):
+                    values[target.parts[number][0]][first:last] = block.status["crashed"]
+    for target in block.targets:
+        for piece, (key, _, _) in zip(block.pieces, target.parts, strict=True):
+            values[key] = values[key].reshape(piece.shape + target.shape[block.scan_ndim :])
+    arrays = {target.name: _assemble(target, values) for target in block.targets}
+    return finish(block, arrays, condemned=sum(last - first for first, last in condemned))
+
+
+def compute(block: Block) -> dict[Any, np.ndarray]:
+    """Return the dask chunks that a block is made of, by key; positions outside the block are skipped."""
+    rows = {n: p.rows for n, p in enumerate(block.pieces) if p.rows != (0, p.count)}
+    keys = block.keys
+    return dict(zip(keys, _execute(_restrict(block, rows), keys), strict=True))
+
+
+def finish(block: Block, arrays: dict[str, np.ndarray], **more: Any) -> dict[str, Any]:
+    """Write the whole chunks of a block, and only then its ledger entry."""
+    for target in block.targets:
+        try:
+            _open(block.store, target.name, block.run)[target.region] = arrays[target.name]
+        except OSError as error:
+            if error.errno in _HOPELESS:
+                raise RunError(
+                    f"cannot write to {block.store}: {error.strerror or error}; "
+                    "make room or access, then run the same lines again: what is finished is kept"
+                ) from error
+            raise
+    entry: dict[str, Any] = {"state": "done", "positions": block.positions, **more}
+    if block.status and "status" in arrays:
+        found, counts = np.unique(arrays["status"], return_counts=True)
+        entry["status"] = {str(int(v)): int(n) for v, n in zip(found, counts, strict=True)}
+    Ledger(Path(block.store)).finish(block.name, entry)
+    return entry
+
+
+def try_rows(block: Block, rows: int) -> dict[str, float]:
+    """Time a few positions of a block, to predict the rest.
+
+    Returns
+    -------
+    dict
+        ``fixed`` seconds for reading and everything but the kernels, ``per_row`` seconds per position,
+        ``peak`` bytes held at once.
+    """
+    meter = _Meter()
+    graph = block.graph
+    found = graphs.kernels(graph, block.keys, block.scan_ndim) if block.pieces else None
+    if found:
+        graph = graphs.replace_kernels(graph, found, lambda kernel: _Trial(kernel, rows, meter))
+    start = time.perf_counter()
+    with meter:
+        results = _execute(graph, block.keys)
+    elapsed = time.perf_counter() - start
+    out = sum(r.nbytes for r in results)
+    if not found:
+        return {"fixed": 0.0, "per_row": elapsed / block.positions, "peak": float(meter.peak + out)}
+    done = sum(p.count for p in block.pieces)
+    return {"fixed": elapsed - meter.spent, "per_row": meter.predicted / done, "peak": float(meter.peak + out)}
+
+
+class _Rows:
+    """A kernel that sees only some positions, if its positions are those of the block."""
+
+    def __init__(self, kernel: _apply._Block, rows: tuple[int, int], count: int):
+        self.kernel, self.rows, self.count = kernel, slice(*rows), count
+
+    def __call__(self, *blocks: np.ndarray) -> np.ndarray:
+        if _positions(self.kernel, blocks) != self.count:
+            return self.kernel(*blocks)
+        with _apply.only_rows(self.rows):
+            return self.kernel(*blocks)
+
+
+class _Meter(Callback):  # type: ignore[misc]
+    """Peak of the bytes that a graph holds, and the time its kernels took."""
+
+    def __init__(self) -> None:
+        super().__init__(posttask=self._weigh)
+        self.held = self.peak = 0
+        self.spent = self.predicted = 0.0
+
+    def _weigh(self, key: Any, result: Any, dsk: Any, state: dict[str, Any], worker: Any) -> None:
+        self.held = sum(getattr(v, "nbytes", 0) for v in state["cache"].values())
+        self.peak = max(self.peak, self.held)
+
+
+class _Trial:
+    """A kernel that times a few rows: compiled by one, less the cost of a call with one."""
+
+    def __init__(self, kernel: _apply._Block, rows: int, meter: _Meter):
+        self.kernel, self.rows, self.meter = kernel, rows, meter
+
+    def __call__(self, *blocks: np.ndarray) -> np.ndarray:
+        count = _positions(self.kernel, blocks)
+        # Twice: a kernel may copy its input, to make it contiguous or float.
+        self.meter.peak = max(self.meter.peak, self.meter.held + 2 * sum(b.nbytes for b in blocks))
+        start = time.perf_counter()
+        self._time(blocks, 1)
+        one = self._time(blocks, 1)
+        rows = min(self.rows, count)
+        many = self._time(blocks, rows)
+        with _apply.only_rows(slice(0, 1)):
+            result = self.kernel(*blocks)
+        per_row = max(many - one, 0.0) / (rows - 1) if rows > 1 else one
+        self.meter.predicted += one + per_row * (count - 1)
+        self.meter.spent += time.perf_counter() - start
+        return result
+
+    def _time(self, blocks: Sequence[np.ndarray], rows: int) -> float:
+        start = time.perf_counter()
+        with _apply.only_rows(slice(0, rows)):
+            self.kernel(*blocks)
+        return time.perf_counter() - start
+
+
+@contextmanager
+def single_threaded_libraries() -> Iterator[None]:
+    """Run BLAS and OpenMP with one thread: the blocks are what runs in parallel."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        yield
+
+
+def _positions(kernel: _apply._Block, blocks: Sequence[np.ndarray]) -> int:
+    lead = (b.shape[: b.ndim - core] for b, core in zip(blocks, kernel.core, strict=True))
+    return int(np.prod(np.broadcast_shapes(*lead)))
+
+
+def _restrict(block: Block, rows: dict[int, tuple[int, int]]) -> graphs.Graph:
+    """Return the block's graph with the kernels of these pieces limited to these rows."""
+    graph = block.graph
+    for number, limits in rows.items():
+        piece = block.pieces[number]
+        found = graphs.kernels(graph, piece.keys, block.scan_ndim)
+        assert found is not None, "blocks have pieces only if their positions are independent"
+        graph = graphs.replace_kernels(graph, found, lambda k, p=piece, r=limits: _Rows(k, r, p.count))  # type: ignore[misc]
+    return graph
+
+
+def _execute(graph: graphs.Graph, keys: Sequence[Any]) -> list[np.ndarray]:
+    if "numba" in sys.modules:
+        sys.modules["numba"].set_num_threads(1)  # of this thread only
+    optimised = graphs.optimise(graphs.cut(graph, keys), keys)
+    with np.errstate(all="ignore"):  # positions that cannot be fitted say so in `status`
+        return [np.asarray(v) for v in get_sync(optimised, list(keys))]
+
+
+def _assemble(target: Target, values: dict[Any, np.ndarray]) -> np.ndarray:
+    if len(target.parts) == 1:
+        key, source, _ = target.parts[0]
+        return values[key][source]
+    out = np.empty(target.shape, target.dtype)
+    for key, source, destination in target.parts:
+        out[destination] = values[key][source]
+    return out
+
+
+def _overlaps(pieces: Sequence[Piece], units: tuple[int, int]) -> Iterator[tuple[int, tuple[int, int]]]:
+    """Yield ``(piece, its rows)`` for a range of the positions of all pieces in a row."""
+    offset = 0
+    for number, piece in enumerate(pieces):
+        first, last = piece.rows
+        low, high = max(units[0], offset), min(units[1], offset + last - first)
+        if low < high:
+            yield number, (first + low - offset, first + high - offset)
+        offset += last - first
+
+
+@contextmanager
+def _attempt(ledger: Ledger, name: str, limit: int | None) -> Iterator[bool]:
+    """Mark that this block is running, so that a death tells which block it was."""
+    if limit is None:
+        yield True
+        return
+    marker = ledger.attempts / name
+    allowed = not (marker.exists() and marker.stat().st_size >= limit)
+    if allowed:
+        with marker.open("ab") as file:
+            file.write(b"x")
+    try:
+        yield allowed
+    finally:
+        marker.unlink(missing_ok=True)
+
+
+@lru_cache(maxsize=256)
+def _open(store: str, name: str, run: str) -> Any:
+    """Open an array for writing; `run` keeps a store that was started over from being taken for the old one."""
+    import zarr
+
+    # An all-zero chunk must leave a file, like any other.
+    return zarr.open_array(os.path.join(store, name), mode="r+", config={"write_empty_chunks": True})

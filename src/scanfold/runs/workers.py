@@ -1,0 +1,242 @@
+"""Where blocks are computed: threads of this process, or workers of a Dask cluster."""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from scanfold.conventions import RunError
+from scanfold.runs import graph as graphs
+from scanfold.runs.worker import single_threaded_libraries
+
+#: Seconds without any worker after which a run gives up, and with too few after which they are asked for again.
+PATIENCE, RESCALE = 60.0, 5.0
+#: Fewer positions than this are not worth starting processes for.
+SMALL = 1000
+
+Event = tuple[Any, Callable[[], Any]]
+
+
+class Workers(Protocol):
+    """What a run needs of the place where blocks are computed."""
+
+    threads: int
+    memory: float  # bytes per thread
+    mortal: bool  # workers can die without taking this process along
+
+    def submit(self, job: Any, function: Callable[..., Any], *arguments: Any) -> None:
+        """Start a task; `next` will give its job back."""
+
+    def next(self, timeout: float) -> Event | None:
+        """Return ``(job, function that gives its result or raises)``, or None after `timeout` seconds."""
+
+    def compute(self, graph: graphs.Graph, keys: Sequence[Any]) -> list[Any]:
+        """Compute a small whole-scan step."""
+
+    def check(self) -> None:
+        """Look after the workers."""
+
+    def stop(self) -> None:
+        """Give up what has not started."""
+
+
+class Threads:
+    """A pool of threads in this process, for kernels that release the GIL."""
+
+    mortal = False
+
+    def __init__(self) -> None:
+        self.threads = os.cpu_count() or 1
+        self.memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / self.threads
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="scanfold")
+        self._finished: queue.Queue[tuple[Any, Future[Any]]] = queue.Queue()
+
+    def submit(self, job: Any, function: Callable[..., Any], *arguments: Any) -> None:
+        """Start a task."""
+        future = self._pool.submit(function, *arguments)
+        future.add_done_callback(lambda f: self._finished.put((job, f)))
+
+    def next(self, timeout: float) -> Event | None:
+        """Return a task that ended."""
+        try:
+            job, future = self._finished.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        return job, future.result
+
+    def compute(self, graph: graphs.Graph, keys: Sequence[Any]) -> list[Any]:
+        """Compute a small whole-scan step."""
+        from dask.threaded import get
+
+        return list(get(graphs.optimise(graph, keys), list(keys), num_workers=self.threads))
+
+    def check(self) -> None:
+        """Threads need no looking after."""
+
+    def stop(self) -> None:
+        """Give up what has not started, and wait for what has."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+class Cluster:
+    """The workers of a distributed Client; ours if `cluster` is given."""
+
+    mortal = True
+
+    def __init__(self, client: Any, cluster: Any = None):
+        self._client, self._cluster = client, cluster
+        self._finished: queue.Queue[tuple[Any, Any]] = queue.Queue()
+        self._futures: dict[int, Any] = {}
+        self._last_seen = self._complete = time.monotonic()
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        self._wanted = len(workers)
+        self.threads = sum(w["nthreads"] for w in workers) or 1
+        limits = [w["memory_limit"] / w["nthreads"] for w in workers if w["memory_limit"]]
+        self.memory = min(limits, default=float("inf"))
+
+    def submit(self, job: Any, function: Callable[..., Any], *arguments: Any) -> None:
+        """Start a task; its arguments travel as bytes, so that Dask does not look into their graphs."""
+        import cloudpickle
+
+        payload = cloudpickle.dumps((function, arguments))
+        future = self._client.submit(_call, payload, pure=False, retries=0)
+        self._futures[id(future)] = future
+        future.add_done_callback(lambda f: self._finished.put((job, f)))
+
+    def next(self, timeout: float) -> Event | None:
+        """Return a task that ended; its future is released."""
+        try:
+            job, future = self._finished.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        self._futures.pop(id(future), None)
+        return job, future.result
+
+    def compute(self, graph: graphs.Graph, keys: Sequence[Any]) -> list[Any]:
+        """Compute a small whole-scan step on all workers."""
+        return list(self._client.get(graphs.optimise(graph, keys), list(keys)))
+
+    def check(self) -> None:
+        """Ask for lost workers again, and give up after a minute without any.
+
+        Raises
+        ------
+        RunError
+            If there has been no worker for a minute.
+        """
+        now = time.monotonic()
+        threads = self._client.nthreads()
+        if threads:
+            self._last_seen, self.threads = now, sum(threads.values())
+        if len(threads) >= self._wanted:
+            self._complete = now
+        elif self._cluster is not None and now - self._complete > RESCALE:
+            self._complete = now
+            self._cluster.scale(self._wanted)
+        if now - self._last_seen > PATIENCE:
+            raise RunError(
+                f"no worker for {PATIENCE:.0f} s; see to the cluster, then run the same lines again: "
+                "what is finished is kept"
+            )
+
+    def stop(self) -> None:
+        """Give up what has not ended."""
+        self._client.cancel(list(self._futures.values()), force=True)
+        self._futures.clear()
+
+
+def _call(payload: bytes) -> Any:
+    import cloudpickle
+
+    function, arguments = cloudpickle.loads(payload)
+    with single_threaded_libraries():
+        return function(*arguments)
+
+
+@contextmanager
+def find_workers(positions: int, releases_gil: bool) -> Iterator[Workers]:
+    """Give the workers for a run: the current Client's, threads, or a cluster of processes of our own."""
+    client = _current_client()
+    if client is not None:
+        client.get_versions(check=True)
+        yield Cluster(client)
+    elif releases_gil or positions < SMALL:
+        threads = Threads()
+        with single_threaded_libraries():
+            try:
+                yield threads
+            finally:
+                threads.stop()
+    else:
+        with _local_cluster(os.cpu_count() or 1) as (client, cluster):
+            yield Cluster(client, cluster)
+
+
+def _current_client() -> Any:
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import default_client
+
+    try:
+        return default_client()
+    except ValueError:
+        return None
+
+
+@contextmanager
+def _local_cluster(workers: int, **options: Any) -> Iterator[tuple[Any, Any]]:
+    """Start single-threaded worker processes that listen on loopback only."""
+    import dask
+    from distributed import Client, LocalCluster
+
+    settings = {"distributed.scheduler.worker-ttl": "60s", "distributed.scheduler.allowed-failures": 20}
+    environment = dict(os.environ)
+    with _hidden_main(), dask.config.set(settings):
+        try:
+            with (
+                LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    host="127.0.0.1",
+                    dashboard_address="127.0.0.1:0",
+                    worker_dashboard_address="127.0.0.1:0",
+                    silence_logs=50,
+                    **options,
+                ) as cluster,
+                Client(cluster, set_as_default=False) as client,
+            ):
+                _restore(environment)
+                yield client, cluster
+        finally:
+            _restore(environment)  # nannies set variables again whenever they start a worker
+
+
+def _restore(environment: dict[str, str]) -> None:
+    for name in set(os.environ) - set(environment):
+        del os.environ[name]
+    os.environ.update(environment)
+
+
+@contextmanager
+def _hidden_main() -> Iterator[None]:
+    """Keep spawned workers from running the user's script again, which may have no ``if __name__`` guard.
+
+    What kernels need of it travels by value (cloudpickle).
+    """
+    main = sys.modules["__main__"]
+    kept: dict[str, Any] = {}
+    for name in ("__file__", "__spec__"):
+        if name in main.__dict__:
+            kept[name] = main.__dict__.pop(name)
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        main.__dict__.update(kept)
