@@ -68,7 +68,7 @@ def require_storable(ds: xr.Dataset) -> None:
         Naming the variable and what to type.
     """
     for name, variable in ds.variables.items():
-        if variable.chunks is not None and variable.dtype.kind not in "biufc":
+        if name not in ds.coords and variable.chunks is not None and variable.dtype.kind not in "biufc":
             raise InputError(
                 f"variable {name!r} is lazy and of dtype {variable.dtype}; only numbers are written block by block. "
                 f"Load it first: ds[{name!r}].load()"
@@ -88,7 +88,8 @@ class Scan:
     @cached_property
     def graph(self) -> graphs.Graph:
         """The graph of all lazy variables."""
-        return graphs.materialise(self.ds, [n for n, v in self.ds.variables.items() if v.chunks is not None])  # type: ignore[misc]
+        lazy = [str(n) for n, v in self.ds.variables.items() if v.chunks is not None]
+        return graphs.materialise(self.ds, lazy) if lazy else {}
 
     def keys(self, name: str) -> list[Any]:
         """Return all keys of a variable."""

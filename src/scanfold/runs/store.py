@@ -119,6 +119,7 @@ def compute_to(
 ) -> xr.Dataset:
     """Do what `save` does, with blocks that are given or planned."""
     plan.require_storable(ds)
+    ds = _with_small_coordinates(ds)
     work = ledgers.identity(ds)
     ledger = Ledger(path)
     if is_finished(ledger, work, resume):
@@ -234,6 +235,12 @@ def _whole(scan: plan.Scan, ledger: Ledger, workers: Workers) -> None:
             (value,) = workers.compute(graphs.cut(scan.graph, keys), keys)
             zarr.open_array(str(ledger.store / name), mode="r+")[...] = value
             ledger.finish(f"whole.{name}", {"positions": 0})
+
+
+def _with_small_coordinates(ds: xr.Dataset) -> xr.Dataset:
+    """Load lazy coordinates along one dimension, and words: ``.chunk()`` makes coordinates lazy too."""
+    small = {n: c for n, c in ds.coords.items() if c.chunks is not None and (c.ndim < 2 or c.dtype.kind not in "biufc")}
+    return ds.assign_coords({n: c.compute() for n, c in small.items()}) if small else ds
 
 
 def _as_dataset(ds: xr.Dataset | xr.DataArray) -> xr.Dataset:

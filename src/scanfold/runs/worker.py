@@ -329,5 +329,5 @@ def _open(store: str, name: str, run: str) -> Any:
     """Open an array for writing; `run` keeps a store that was started over from being taken for the old one."""
     import zarr
 
-    # An all-zero chunk must leave a file, like any other.
-    return zarr.open_array(os.path.join(store, name), mode="r+", config={"write_empty_chunks": True})
+    # An all-zero chunk must leave a file, like any other; opening with this option would ignore it.
+    return zarr.open_array(os.path.join(store, name), mode="r+").with_config({"write_empty_chunks": True})
