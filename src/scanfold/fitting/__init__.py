@@ -1,8 +1,22 @@
 """Fit any lmfit model to every position of a scan."""
 
 from scanfold.fitting.api import fit
+from scanfold.fitting.curves import evaluate, model_of, result_at
 from scanfold.fitting.problem import Stages
+from scanfold.fitting.registry import MODELS, build_model
 from scanfold.fitting.results import STATISTICS, parameter_names, summary
 from scanfold.fitting.status import STATUS
 
-__all__ = ["STATISTICS", "STATUS", "Stages", "fit", "parameter_names", "summary"]
+__all__ = [
+    "MODELS",
+    "STATISTICS",
+    "STATUS",
+    "Stages",
+    "build_model",
+    "evaluate",
+    "fit",
+    "model_of",
+    "parameter_names",
+    "result_at",
+    "summary",
+]

@@ -119,7 +119,7 @@ def combine(op, a, b, jac, rows_a, rows_b):
 
 
 @_jit
-def to_free(program, jac, free, slopes, feeding, out):
+def to_free(program, jac, free, slopes, out):
     """Fill out (m, n): derivatives by the free parameters, from those by the leaf parameters."""
     out[:] = 0.0
     for r in range(program.slots.size):
@@ -178,7 +178,7 @@ def touches_bound(value, start, low, high):
 
 
 @_jit
-def finish_row(program, x, data, weights, keep, p, start, low, high, free, poisson, used, y, leaf_jac,
+def finish_row(program, data, weights, keep, p, start, low, high, free, poisson, used, y, leaf_jac,
                stderr, cov, stats):  # fmt: skip
     """Fill stderr (P), cov (m, m) and stats [chisqr, sum of squared residuals, touches a bound] at the solution."""
     m, n, count = free.size, data.size, program.targets.size
@@ -187,7 +187,7 @@ def finish_row(program, x, data, weights, keep, p, start, low, high, free, poiss
     expression_slopes(program, p, low, high, free, count, slopes, scratch)
     jac, residual = np.empty((m, n)), np.empty(n)
     gradient, curvature, work = np.empty(m), np.empty((m, m)), np.empty((m, m))
-    to_free(program, leaf_jac, free, slopes, count, jac)
+    to_free(program, leaf_jac, free, slopes, jac)
     chisqr = normal_equations(data, weights, keep, y, jac, poisson, residual, gradient, curvature)
     at_bound = np.zeros(m, np.bool_)
     stats[2] = 0.0
@@ -237,7 +237,7 @@ def fit_stage(
             apply_expressions(program, p, low, high, feeding)
             expression_slopes(program, p, low, high, free, feeding, slopes, scratch)
         evaluate(program, x, p, leaf_p, stack, leaf_jac)
-        to_free(program, leaf_jac, free, slopes, feeding, jac)
+        to_free(program, leaf_jac, free, slopes, jac)
         for j in range(m):
             if inner[j] != 1.0:
                 jac[j] *= inner[j]
@@ -291,7 +291,7 @@ def fit_rows(program, x, data, weights, keep, start, low, high, stage_free, stag
         if code == INVALID_MODEL:
             continue
         evaluate(program, x, p, leaf_p, stack, leaf_jac)
-        finish_row(program, x, data[r], w, keep[r], p, start[r], low[r], high[r], stage_free[last, :m], poisson, used,
+        finish_row(program, data[r], w, keep[r], p, start[r], low[r], high[r], stage_free[last, :m], poisson, used,
                    stack[0], leaf_jac, stderr[r], cov[r], stats[r])  # fmt: skip
 
 
@@ -303,3 +303,20 @@ def stack_depth(ops):
         depth += 1 if o >= 0 else -1
         deepest = max(deepest, depth)
     return deepest
+
+
+@_jit
+def leaf_rows(address, x, p, aux, y, jac):
+    """Evaluate one leaf for parameters p (N, k): y (N, n), jac (N, k, n)."""
+    own = np.empty(max(1, p.shape[1]))
+    for r in range(p.shape[0]):
+        own[: p.shape[1]] = p[r]
+        call_leaf(address, x.size, p.shape[1], x.ctypes.data, own.ctypes.data, aux.ctypes.data, aux.size,
+                  y[r].ctypes.data, jac[r].ctypes.data)  # fmt: skip
+
+
+@_jit
+def combine_rows(op, a, b, jac, rows_a, rows_b):
+    """Join two components for many positions, as `combine` does for one."""
+    for r in range(a.shape[0]):
+        combine(op, a[r], b[r], jac[r], rows_a, rows_b)

@@ -19,6 +19,7 @@ from scanfold.fitting.components import Component, Unsupported, take_apart
 from scanfold.fitting.expressions import symbols, translate
 from scanfold.fitting.parameters import ParameterTable, read_parameters
 from scanfold.fitting.problem import Array, Problem, Stages, stage_indices
+from scanfold.fitting.registry import describe_model
 from scanfold.fitting.start import MeanStart, plan_guess, sample
 
 _LOG = logging.getLogger("scanfold")
@@ -138,7 +139,7 @@ def fit(
         problem, plan, order, options if not isinstance(options, xr.DataArray) else np.empty(0), "mean" in order,
         covariance, poor_fit, no_signal, errors,
     )  # fmt: skip
-    described = _describe(model, table, problem, order, block, likelihood, stages, weights)
+    described = _describe(dim, model, table, problem, order, block, likelihood, stages, weights)
     provenance = record(
         "fit",
         {"data": array, **({"weights": options} if isinstance(options, xr.DataArray) else {})},
@@ -312,6 +313,7 @@ def _starts(
 
 
 def _describe(
+    dim: str,
     model: lmfit.Model, table: ParameterTable, problem: Problem, order: Sequence[str], block: FitBlock,
     likelihood: str, stages: Any, weights: Any,
 ) -> dict[str, Any]:  # fmt: skip
@@ -324,7 +326,8 @@ def _describe(
     for name, text in table.expressions:
         parameters[name]["expr"] = text
     return {
-        "model": repr(model),
+        "dim": dim,
+        "model": describe_model(model),
         "components": tokenize(problem.components) if problem.components else tokenize(repr(model)),
         "parameters": parameters,
         "own": {f"{table.names[i]}.{('value', 'min', 'max')[w]}": tokenize(a.data) for (i, w), a in table.own.items()},

@@ -18,18 +18,29 @@ TOLERANCE = 1.0e-12
 _user_leaves: dict[tuple[str, int], Any] = {}
 
 
-def compile_user(function: Callable[..., Any], k: int) -> int:
-    """Compile a user's function(x, p0 … pk-1) to a leaf and return its address.
+def why_not_compiled(component: Component) -> str:
+    """Return why numba cannot compile a component, in one line; empty if it can."""
+    if component.leaf != "user":
+        return ""
+    leaf = _user_leaf(component)
+    return leaf if isinstance(leaf, str) else ""
 
-    It is tried on the whole axis first, then point by point. Raises whatever numba raises.
-    """
-    key = (function_token(function), k)
+
+def _user_leaf(component: Component) -> Any:
+    """Return the compiled leaf of a user's function(x, p0 … pk-1), or why there is none."""
+    assert component.function is not None
+    key = (function_token(component.function), len(component.names))
     if key not in _user_leaves:
-        _user_leaves[key] = _compile(function, k)
-    return int(_user_leaves[key].address)
+        try:
+            _user_leaves[key] = _compile(component.function, len(component.names))
+        except Exception as error:
+            # numba raises many kinds of errors; any of them means that this function stays in Python.
+            _user_leaves[key] = str(error).strip().splitlines()[0]
+    return _user_leaves[key]
 
 
 def _compile(function: Callable[..., Any], k: int) -> Any:
+    """Compile a function for the whole axis or, where that fails, point by point."""
     from numba import carray, cfunc, njit
     from numba.core.errors import NumbaError
     from numba.np.unsafe.ndarray import to_fixed_tuple
@@ -77,10 +88,7 @@ def address(component: Component) -> int:
     """Return the address of a component's leaf in this process."""
     from scanfold.fitting._lineshape_kernels import leaf_address
 
-    if component.leaf == "user":
-        assert component.function is not None
-        return compile_user(component.function, len(component.names))
-    return int(leaf_address(component.leaf))
+    return int(_user_leaf(component).address if component.leaf == "user" else leaf_address(component.leaf))
 
 
 def layout(problem: Problem) -> dict[str, Any]:
@@ -108,7 +116,7 @@ def program(problem: Problem) -> Any:
     from scanfold.fitting._fit_kernels import Program
 
     # A component that numba cannot compile has no address; the array engine evaluates it in Python.
-    addresses = [0 if problem.engine == "array" and c.leaf == "user" else address(c) for c in problem.components]
+    addresses = [0 if why_not_compiled(c) else address(c) for c in problem.components]
     return Program(addresses=np.array(addresses, np.int64), **layout(problem))
 
 

@@ -1,0 +1,81 @@
+"""Models as plain names and numbers, so that a store can be read without running what it holds."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import lmfit
+from lmfit import models
+
+from scanfold.conventions import InputError, unknown
+from scanfold.fitting.expressions import MAX_LENGTH, symbols, translate
+
+_OPERATORS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
+_SYMBOLS = {function: symbol for symbol, function in _OPERATORS.items()}
+#: The models that a name can stand for: lmfit's, of one real variable.
+MODELS: dict[str, type[lmfit.Model]] = {
+    name: getattr(models, name)
+    for name in sorted(dir(models))
+    if name.endswith("Model") and name not in ("Model", "Gaussian2dModel", "ComplexConstantModel")
+}
+
+
+def describe_model(model: lmfit.Model) -> dict[str, Any]:
+    """Return a model as names and numbers; `build_model` is the way back.
+
+    A user's function is described by its name only.
+
+    Examples
+    --------
+    >>> from lmfit.models import GaussianModel, LinearModel
+    >>> describe_model(GaussianModel() + LinearModel())["op"]
+    '+'
+    """
+    if isinstance(model, lmfit.model.CompositeModel):
+        symbol = _SYMBOLS.get(model.op, getattr(model.op, "__name__", "?"))
+        return {"op": symbol, "left": describe_model(model.left), "right": describe_model(model.right)}
+    name = type(model).__name__
+    described: dict[str, Any] = {"model": name}
+    if model.prefix:
+        described["prefix"] = model.prefix
+    if name not in MODELS:
+        function = getattr(model.func, "func", model.func)
+        return described | {"function": f"{function.__module__}.{function.__qualname__}"}
+    if isinstance(model, models.PolynomialModel):
+        described["degree"] = model.poly_degree
+    elif isinstance(model, models.SplineModel):
+        described["xknots"] = [float(k) for k in model.xknots]
+    elif isinstance(model, models.ExpressionModel):
+        described |= {"expr": model.expr, "independent_vars": list(model.independent_vars)}
+    elif "form" in model.opts:
+        described["form"] = model.opts["form"]
+    return described
+
+
+def build_model(described: dict[str, Any]) -> lmfit.Model:
+    """Return the model that names and numbers describe.
+
+    Raises
+    ------
+    InputError
+        For a user's function (it must be passed), or a name that is not in `MODELS`.
+    """
+    if "op" in described:
+        if described["op"] not in _OPERATORS:
+            raise unknown("operator of models", described["op"], _OPERATORS)
+        return _OPERATORS[described["op"]](build_model(described["left"]), build_model(described["right"]))
+    if "function" in described:
+        raise InputError(f"the model is a function of yours, {described['function']}; pass it: model=…")
+    options = {k: v for k, v in described.items() if k != "model"}
+    name = described["model"]
+    if name not in MODELS:
+        raise unknown("model", name, MODELS)
+    if name == "ExpressionModel":
+        expression, (variable, *_) = str(options["expr"]), options["independent_vars"]
+        if len(expression) > MAX_LENGTH:
+            raise InputError(f"the expression of the model has {len(expression)} characters; at most {MAX_LENGTH}")
+        # lmfit would run it: only checked arithmetic gets there.
+        names = sorted(symbols(expression) - {variable})
+        translate(expression, {n: i for i, n in enumerate(names)}, x=variable)
+    return MODELS[name](**options)
