@@ -1,14 +1,28 @@
 """Folding a stack into a map, naming its dimensions, and cutting it into blocks."""
 
+from dataclasses import dataclass
+
 import h5py
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import basic_indices
 
 import scanfold as sf
 from scanfold.conventions import InputError, InputTypeError
+from scanfold.io.arrays import FileArray, Folded, Joined
 from scanfold.io.chunks import MOST, plan
+
+
+@dataclass(frozen=True)
+class InMemory(FileArray):
+    """Stands for a file."""
+
+    values: np.ndarray
+
+    def read(self, region):
+        return self.values[region]
 
 
 @pytest.fixture
@@ -64,6 +78,22 @@ def test_wrong_scan_shape_gives_the_factors(path):
     for bad in (12, (3, 4, 1), (3.5, 4), ("a", "b"), (-3, -4)):
         with pytest.raises(InputTypeError, match="rows and columns"):
             sf.open_scan(path, dataset="frames", scan_shape=bad)
+
+
+@given(index=basic_indices((3, 4, 4, 5), allow_newaxis=False))
+def test_any_index_is_numpys(index):
+    frames = np.arange(240.0).reshape(12, 4, 5)
+    folded = Folded.of(InMemory("", "", frames.shape, frames.dtype, frames), (3, 4))
+    halves = [InMemory("", "", (n, 4, 5), frames.dtype, part) for n, part in ((5, frames[:5]), (7, frames[5:]))]
+    joined = Folded.of(Joined.of("", "", halves), (3, 4))
+    np.testing.assert_array_equal(folded[index], frames.reshape(3, 4, 4, 5)[index])
+    np.testing.assert_array_equal(joined[index], frames.reshape(3, 4, 4, 5)[index])
+
+
+def test_parts_that_do_not_fit_are_refused():
+    parts = [InMemory("a", n, (2, *s), np.dtype("f4"), None) for n, s in (("p", (4, 5)), ("q", (4, 6)))]
+    with pytest.raises(InputError, match=r"'p' has frames \(4, 5\).*'q' \(4, 6\)"):
+        Joined.of("a", "all", parts)
 
 
 def test_positions_along_the_stack_are_folded(tmp_path, stack):

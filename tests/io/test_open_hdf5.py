@@ -299,6 +299,20 @@ def test_indexing_is_numpys_along_each_dimension(nexus, data):
         np.testing.assert_array_equal(lazy[key], data[key])
 
 
+def test_strings_are_read_when_the_file_is_opened_and_records_left_out(tmp_path, data):
+    path = tmp_path / "names.h5"
+    with h5py.File(path, "w") as f:
+        g = f.create_group("data")
+        g.attrs.update({"NX_class": "NXdata", "signal": "d", "axes": ["sample", "time", "index"]})
+        g["d"] = data
+        g["sample"] = [f"s{i}" for i in range(6)]
+        g["time"] = np.zeros(7, [("s", "i8"), ("ns", "i8")])
+    scan = sf.open_scan(path)
+    assert list(scan["sample"].values) == ["s0", "s1", "s2", "s3", "s4", "s5"]
+    assert scan["sample"].dtype == object
+    assert scan["d"].dims == ("sample", "time", "index")
+
+
 def test_threads_read_the_same(tmp_path):
     path = tmp_path / "many.h5"
     values = np.random.default_rng(3).normal(size=(400, 50)).astype("f4")
@@ -343,8 +357,12 @@ def test_a_damaged_chunk_names_file_and_dataset(tmp_path, data):
     content[offset + 8 : offset + 24] = bytes(16)
     path.write_bytes(content)
     scan = sf.open_scan(path)
-    with pytest.raises(InputError, match=r"cannot read dataset '/d' of .*damaged.h5"):
+    with pytest.raises(InputError, match=r"cannot read dataset '/d' of .*damaged.h5") as caught:
         scan.compute()
+    # A run tries again what the system could not read.
+    assert isinstance(caught.value, OSError)
+    assert isinstance(pickle.loads(pickle.dumps(caught.value)), OSError)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
 def test_no_known_format_lists_them(tmp_path):

@@ -35,7 +35,8 @@ def open_scan(
     path : str or Path
         HDF5 of any kind (NeXus, EMD, py4DSTEM and HyperSpy layouts are followed), zarr v2 or v3, NPZ,
         NPY, TIFF or a folder of TIFF frames; with the extra ``vendor`` all that RosettaSciIO reads
-        (dm3, dm4, mib, blo, tvips, wdf, bcf, …). A store that `scanfold.save` wrote opens as it was saved.
+        (dm3, dm4, mib, blo, tvips, wdf, bcf, …). A store that `scanfold.save` wrote opens in its own chunks; one
+        that is not finished warns.
     dataset : str, optional
         The array in the file. Needed only where the file does not say which is the signal and
         several could be; the error lists them.
@@ -78,7 +79,9 @@ def open_scan(
     (('y', 'x', 'ky', 'kx'), (2, 3, 4, 4), 80)
     """
     name = existing(path)
-    if saved(name) and dataset is None and scan_shape is None and dims is None and chunks == "auto":
-        return open_saved(name)
+    store = open_saved(name) if saved(name) else None
+    if store is not None and dataset is None and scan_shape is None and dims is None and chunks == "auto":
+        return store
     contents = contents_of(name, dataset=dataset, scan_shape=scan_shape, dims=dims, locking=locking)
-    return assemble(name, contents, lazy(name, contents, chunks))
+    scan = assemble(name, contents, lazy(name, contents, chunks))
+    return scan if store is None else scan.assign_attrs(store.attrs | scan.attrs)

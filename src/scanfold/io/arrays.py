@@ -19,6 +19,10 @@ from scanfold.conventions import InputError, ScanError
 Region = tuple[slice, ...]
 
 
+class ReadError(OSError, InputError):
+    """Data that the system could not read when it was asked for; an OSError, so that a run tries again."""
+
+
 @contextmanager
 def reading(path: str | Path, dataset: str | None = None) -> Iterator[None]:
     """Turn whatever a library raises while it reads into one `InputError` that names file and dataset."""
@@ -32,7 +36,8 @@ def reading(path: str | Path, dataset: str | None = None) -> Iterator[None]:
             "choose smaller chunks=, or the file's header is wrong"
         ) from exc
     except Exception as exc:
-        raise InputError(
+        kind = ReadError if isinstance(exc, OSError) else InputError
+        raise kind(
             f"cannot read {_where(path, dataset)}: {type(exc).__name__}: {exc}. "
             f"The file may be truncated, damaged, or of another format than its name says"
         ) from exc

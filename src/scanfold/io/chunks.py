@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from scanfold.conventions import InputError, InputTypeError, unknown
 
 MiB = 2**20
@@ -81,7 +83,7 @@ def _fixed(chunks: Chunks, dims: Sequence[str], shape: Sequence[int]) -> dict[in
             if name not in dims:
                 raise unknown("dimension in chunks=", name, dims)
         given = {dims.index(name): size for name, size in chunks.items()}
-    elif isinstance(chunks, int):
+    elif isinstance(chunks, (int, np.integer)):
         given = dict.fromkeys(range(len(shape)), chunks)
     elif isinstance(chunks, Sequence) and not isinstance(chunks, str):
         if len(chunks) != len(shape):
@@ -95,10 +97,14 @@ def _fixed(chunks: Chunks, dims: Sequence[str], shape: Sequence[int]) -> dict[in
 
 
 def _size(size: Any, dim: str, length: int) -> int | tuple[int, ...]:
-    if isinstance(size, int) and (size == -1 or size > 0):
-        return length if size == -1 else min(size, length)
-    if isinstance(size, (tuple, list)) and all(isinstance(s, int) and s > 0 for s in size) and sum(size) == length:
-        return tuple(size)
+    if isinstance(size, (int, np.integer)) and (size == -1 or size > 0):
+        return length if size == -1 else min(int(size), length)
+    if (
+        isinstance(size, (tuple, list))
+        and all(isinstance(s, (int, np.integer)) and s > 0 for s in size)
+        and sum(size) == length
+    ):
+        return tuple(int(s) for s in size)
     raise InputError(
         f"chunk size {size!r} of dimension {dim!r}: expected -1, a positive size, or sizes that add up to {length}"
     )

@@ -148,6 +148,7 @@ def open_saved(path: str) -> xr.Dataset:
     from scanfold.runs import open_store
 
     ds: xr.Dataset = open_store(path)
-    for name, variable in ds.data_vars.items():
-        variable.attrs["source"] = json.dumps(fingerprint(path) | {"dataset": str(name)})
-    return ds
+    identity = fingerprint(path)
+    for name in ds.data_vars:
+        ds[name].attrs["source"] = json.dumps(identity | {"dataset": str(name)})
+    return ds.assign_attrs(source=json.dumps(identity | {"dataset": ""}))

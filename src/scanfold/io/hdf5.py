@@ -174,10 +174,10 @@ def _numbered(group: h5py.Group, at: str) -> Labels | None:
                 f"{group.file.filename!r} is a master file, and the linked file {found!r} of its {at}/{key} is "
                 "missing: copy it beside the master file"
             ) from None
-    first = group[parts[0]]
-    if not isinstance(first, h5py.Dataset) or first.ndim < 2:
+    shapes = [getattr(group[key], "shape", None) or () for key in parts]
+    if len({shape[1:] for shape in shapes}) > 1 or len(shapes[0]) < 2:
         return None
-    return Labels(at, [None] * first.ndim, parts=[f"{at}/{key}" for key in parts])
+    return Labels(at, [None] * len(shapes[0]), parts=[f"{at}/{key}" for key in parts])
 
 
 def find(path: str, file: h5py.File, dataset: str | None) -> Labels:
@@ -295,6 +295,8 @@ def _coordinate(
     attrs = attributes(node)
     if node.size * node.dtype.itemsize > MOST_COORDINATE:
         raise InputError(f"coordinate {at!r} of {path!r} claims {node.shape} values; the file's header is wrong")
+    if not is_numeric(node.dtype) and h5py.check_string_dtype(node.dtype) is None:
+        return None
     with reading(path, at):
         values = np.asarray(node[()]) if is_numeric(node.dtype) else np.asarray(node.asstr()[()], object)
     if len(shape) == 1 and values.shape == (shape[0] + 1,) and is_numeric(values.dtype):

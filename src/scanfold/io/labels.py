@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from scanfold.conventions import SCAN_DIMS, InputError, InputTypeError
+from scanfold.conventions import DETECTOR_DIMS, SCAN_DIMS, InputError, InputTypeError
 from scanfold.io.arrays import FileArray, Folded
 
 #: Attributes of arrays and axes that are kept.
@@ -58,17 +58,26 @@ class Contents:
 
 
 def detector_dims(dims: Sequence[str]) -> int:
-    """Count the last dimensions that belong to the detector: those after the scan's, by name, else by convention.
+    """Count the last dimensions that belong to the detector.
+
+    They are those after the scan's; failing that, the last ones with a detector's name; failing that, by convention.
 
     Examples
     --------
     >>> detector_dims(("y", "x", "raman_shift")), detector_dims(("sample_z", "a", "b", "c"))
     (1, 2)
+    >>> detector_dims(("row", "column", "energy"))
+    1
     """
     lead = 0
     while lead < len(dims) and dims[lead] in SCAN_DIMS:
         lead += 1
-    return len(dims) - lead if lead else default_detector(len(dims))
+    if lead:
+        return len(dims) - lead
+    last = 0
+    while last < len(dims) and dims[-1 - last] in DETECTOR_DIMS:
+        last += 1
+    return last or default_detector(len(dims))
 
 
 def default_detector(ndim: int) -> int:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,10 +49,19 @@ class XarrayVariable(FileArray):
         return np.asarray(self.variable[region].values)
 
 
+@contextmanager
+def other_folders() -> Iterator[None]:
+    """Let zarr say nothing about folders in a store that are not its own, such as the ledger of a run."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Object at .* is not recognized")
+        yield
+
+
 def _walk(node: Any) -> dict[str, Any]:
     if isinstance(node, zarr.Array):
         return {"": node}
-    return {name: found for name, found in node.members(max_depth=None) if isinstance(found, zarr.Array)}
+    with other_folders():
+        return {name: found for name, found in node.members(max_depth=None) if isinstance(found, zarr.Array)}
 
 
 def _dims(array: Any) -> tuple[str | None, ...] | None:
@@ -140,7 +152,10 @@ def _hyperspy(axes: list[dict[str, Any]], shape: tuple[int, ...]) -> tuple[tuple
 
 def _from_xarray(path: str, name: str) -> Contents:
     group, _, title = name.rpartition("/")
-    ds = xr.open_dataset(store(path), engine="zarr", group=group or None, chunks=None, cache=False, consolidated=False)
+    with other_folders():
+        ds = xr.open_dataset(
+            store(path), engine="zarr", group=group or None, chunks=None, cache=False, consolidated=False
+        )
     variables = {str(k): v.variable for k, v in ds.data_vars.items()}
     dims = tuple(map(str, variables[title].dims))
     signals = {
