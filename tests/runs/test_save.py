@@ -126,9 +126,7 @@ def test_a_prologue_is_computed_once_and_kept(tmp_path):
 
 
 @settings(max_examples=15, deadline=None)
-@given(
-    y=st.lists(st.integers(1, 5), min_size=1, max_size=4), x=st.lists(st.integers(1, 5), min_size=1, max_size=4)
-)
+@given(y=st.lists(st.integers(1, 5), min_size=1, max_size=4), x=st.lists(st.integers(1, 5), min_size=1, max_size=4))
 def test_any_chunks_give_the_same_values(tmp_path_factory, y, x):
     data = toys.scan(sum(y), sum(x)).compute()
     ds = toys.maps(data.chunk(y=tuple(y), x=tuple(x)))
@@ -334,7 +332,7 @@ def test_progress_ends_with_a_count_of_each_status(tmp_path, capsys):
     runs.save(ds, tmp_path / "a.zarr")
     counts = {v: int((ds["status"] == v).sum()) for v in (0, 1)}
     err = capsys.readouterr().err
-    assert f"120 positions in" in err
+    assert "120 positions in" in err
     assert f"{counts[0]} converged, {counts[1]} poor_fit" in err
 
 

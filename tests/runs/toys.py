@@ -68,9 +68,7 @@ def maps(data: xr.DataArray, kernel: Kernel | None = None, *, gil: bool = False,
     ds["status"] = out.isel(value=2).astype("int8")
     ds["status"].attrs = conventions.Var("status", ("...",), "int8", "outcome", flags=FLAGS).attrs()
     ds["mean"].attrs = {"units": "count"}
-    ds.attrs["provenance"] = conventions.record(
-        "toy", {"scan": data}, {"option": option}, releases_gil=not gil
-    )
+    ds.attrs["provenance"] = conventions.record("toy", {"scan": data}, {"option": option}, releases_gil=not gil)
     return ds
 
 

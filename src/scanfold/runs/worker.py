@@ -255,11 +255,28 @@ class _Trial:
 
 @contextmanager
 def single_threaded_libraries() -> Iterator[None]:
-    """Run BLAS and OpenMP with one thread: the blocks are what runs in parallel."""
+    """Run BLAS, OpenMP and numba with one thread: the blocks are what runs in parallel.
+
+    OpenMP and numba keep their number per thread, BLAS per process; all are put back.
+    """
+    numba = sys.modules.get("numba")
+    before = numba.get_num_threads() if numba is not None else None
+    limits = limit_libraries()
+    try:
+        yield
+    finally:
+        limits.restore_original_limits()
+        if numba is not None:
+            numba.set_num_threads(before)
+
+
+def limit_libraries() -> Any:
+    """Limit the libraries of this thread, and return what puts BLAS back."""
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1):
-        yield
+    if "numba" in sys.modules:
+        sys.modules["numba"].set_num_threads(1)  # first: it loads an OpenMP library, which is then limited too
+    return threadpool_limits(1)
 
 
 def _positions(kernel: _apply._Block, blocks: Sequence[np.ndarray]) -> int:
@@ -279,8 +296,6 @@ def _restrict(block: Block, rows: dict[int, tuple[int, int]]) -> graphs.Graph:
 
 
 def _execute(graph: graphs.Graph, keys: Sequence[Any]) -> list[np.ndarray]:
-    if "numba" in sys.modules:
-        sys.modules["numba"].set_num_threads(1)  # of this thread only
     optimised = graphs.optimise(graphs.cut(graph, keys), keys)
     with np.errstate(all="ignore"):  # positions that cannot be fitted say so in `status`
         return [np.asarray(v) for v in get_sync(optimised, list(keys))]

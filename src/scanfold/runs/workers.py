@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from scanfold.conventions import RunError
 from scanfold.runs import graph as graphs
-from scanfold.runs.worker import single_threaded_libraries
+from scanfold.runs.worker import limit_libraries, single_threaded_libraries
 
 #: Seconds without any worker after which a run gives up, and with too few after which they are asked for again.
 PATIENCE, RESCALE = 60.0, 5.0
@@ -54,7 +54,7 @@ class Threads:
     def __init__(self) -> None:
         self.threads = os.cpu_count() or 1
         self.memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / self.threads
-        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="scanfold")
+        self._pool = ThreadPoolExecutor(self.threads, initializer=limit_libraries)
         self._finished: queue.Queue[tuple[Any, Future[Any]]] = queue.Queue()
 
     def submit(self, job: Any, function: Callable[..., Any], *arguments: Any) -> None:

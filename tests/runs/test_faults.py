@@ -1,0 +1,292 @@
+"""Killed processes, killed workers, failing blocks, interrupts, full disks: what is finished stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numba
+import numpy as np
+import psutil
+import pytest
+import threadpoolctl
+import xarray as xr
+
+from scanfold import runs
+from scanfold.conventions import RunError
+from scanfold.runs import workers as places
+
+from . import toys
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {tests!r})
+from runs import toys
+from scanfold import runs
+{before}
+ds = toys.maps(toys.scan(), toys.Kernel({calls!r}, {kernel}), gil={gil})
+runs.save(ds, {store!r}, progress=False)
+"""
+
+
+def start(store: Path, calls: Path, *, kernel: str = "", gil: bool = False, before: str = "") -> subprocess.Popen[str]:
+    """Start a run in a process of its own, from a script without a ``__main__`` guard."""
+    tests = str(Path(__file__).parent.parent)
+    script = store.with_suffix(".py")
+    script.write_text(
+        SCRIPT.format(tests=tests, calls=str(calls), store=str(store), kernel=kernel, gil=gil, before=before)
+    )
+    return subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def wait_for(condition, seconds: float = 60.0) -> None:
+    """Wait until something is so."""
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "waited in vain"
+        time.sleep(0.01)
+
+
+def finished(store: Path) -> int:
+    return len(list((store / ".scanfold" / "blocks").glob("*.json")))
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    """Let small runs start a cluster of processes too."""
+    monkeypatch.setattr(places, "SMALL", 0)
+
+
+def test_a_killed_run_goes_on_where_it_was(tmp_path, calls):
+    store, whole = tmp_path / "a.zarr", tmp_path / "whole.zarr"
+    process = start(store, calls, kernel="delay=0.02")
+    wait_for(lambda: finished(store) >= 4)
+    process.kill()
+    process.wait()
+    done = {p.stem for p in (store / ".scanfold" / "blocks").glob("*.json")}
+    before = {p.name for p in calls.iterdir()}
+    ds = toys.maps(toys.scan(), toys.Kernel(calls))
+    saved = runs.save(ds, store, progress=False)
+    blocks = json.loads((store / ".scanfold" / "plan.json").read_text())["plan"][0]["block"]
+    again = [p.name for p in calls.iterdir() if p.name not in before]
+    total = int(np.prod([-(-n // b) for n, b in zip((12, 10), blocks, strict=True)]))
+    assert 4 <= len(done) < total
+    assert len(again) == (total - len(done)) * (np.prod(blocks) // 10 or 1)
+    toys.same(saved, ds)
+    # An uninterrupted run on the same plan leaves the same bytes.
+    monkey = json.loads((store / ".scanfold" / "plan.json").read_text())["plan"]
+    groups = runs.plan.from_json(monkey)
+    runs.store.compute_to(ds, whole, groups=groups, progress=False)
+    assert toys.files(store) == toys.files(whole)
+
+
+def test_a_killed_worker_loses_nothing(tmp_path, calls, processes):
+    store = tmp_path / "a.zarr"
+    ds = toys.maps(toys.scan(), toys.Kernel(calls, delay=0.03), gil=True)
+    killed = []
+
+    def kill_one() -> None:
+        wait_for(lambda: finished(store) >= 2)
+        victims = [p for p in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(p.cmdline())]
+        killed.append(victims[0].pid)
+        victims[0].kill()
+
+    thread = threading.Thread(target=kill_one)
+    thread.start()
+    saved = runs.save(ds, store, progress=False)
+    thread.join()
+    assert killed
+    toys.same(saved, toys.maps(toys.scan()))
+
+
+def test_a_position_that_kills_is_condemned_and_no_other(tmp_path, calls, processes):
+    ds = toys.maps(toys.scan(6, 10), toys.Kernel(calls, exit_at=23), gil=True)
+    saved = runs.save(ds, tmp_path / "a.zarr", progress=False)
+    expected = toys.maps(toys.scan(6, 10)).compute()
+    bad = (toys.scan(6, 10)[..., 0] == 23).values
+    assert bad.sum() == 1
+    assert saved["status"].values[bad] == toys.FLAGS["crashed"]
+    assert np.isnan(saved["mean"].values[bad]).all()
+    assert np.isnan(saved["spread"].values[bad]).all()
+    for name in expected.data_vars:
+        np.testing.assert_array_equal(saved[name].values[~bad], expected[name].values[~bad])
+
+
+def test_a_block_that_dies_once_is_not_condemned(tmp_path, calls, processes):
+    ds = toys.maps(toys.scan(), toys.Kernel(calls, exit_once_at=23), gil=True)
+    saved = runs.save(ds, tmp_path / "a.zarr", progress=False)
+    toys.same(saved, toys.maps(toys.scan()))
+
+
+def test_a_failing_block_is_recorded_and_the_rest_goes_on(tmp_path, calls):
+    store = tmp_path / "a.zarr"
+    ds = toys.maps(toys.scan(), toys.Kernel(calls, delay=0.01, raise_at=23))
+    with pytest.raises(RunError, match=r"1 blocks failed.*\n.*ArithmeticError: position 23 is bad"):
+        runs.save(ds, store, progress=False)
+    (record,) = (store / ".scanfold" / "failed").glob("*.json")
+    assert "in _misbehave" in json.loads(record.read_text())["traceback"]
+    with pytest.warns(UserWarning, match="not finished"):
+        partial = runs.open_store(store)
+    missing = np.isnan(partial["mean"].values)
+    assert missing[(toys.scan()[..., 0] == 23).values].all()
+    assert 0 < missing.sum() < 120
+    # The cause is gone: only the failed block is computed.
+    for call in calls.iterdir():
+        call.unlink()
+    saved = runs.save(toys.maps(toys.scan(), toys.Kernel(calls)), store, progress=False)
+    assert len(list(calls.iterdir())) < 12
+    toys.same(saved, toys.maps(toys.scan()))
+
+
+def test_an_error_raised_on_purpose_stops_the_run(tmp_path):
+    ds = toys.maps(toys.scan(), toys.Kernel(delay=0.005, stop_at=23))
+    with pytest.raises(RunError, match="asked to stop at position 23"):
+        runs.save(ds, tmp_path / "a.zarr", progress=False)
+
+
+def test_trouble_with_files_is_tried_again(tmp_path):
+    tries = tmp_path / "tries"
+    tries.mkdir()
+
+    class Shaky:
+        shape, dtype, ndim = (12, 10, 20), np.dtype(float), 3
+        values = toys.scan().values
+
+        def __getitem__(self, index):
+            count = len(list(tries.iterdir()))
+            (tries / str(count)).touch()
+            if count in (5, 6):
+                raise OSError("the network went away")
+            return self.values[index]
+
+    import dask.array as da
+
+    data = xr.DataArray(da.from_array(Shaky(), (2, 5, 20), name="shaky"), dims=("y", "x", "energy"))
+    saved = runs.save(toys.maps(data), tmp_path / "a.zarr", progress=False)
+    np.testing.assert_array_equal(saved["mean"], toys.maps(toys.scan())["mean"])
+
+
+@pytest.mark.parametrize("gil", [False, True])
+def test_interrupting_keeps_what_is_finished(tmp_path, calls, gil):
+    store = tmp_path / "a.zarr"
+    before = "from scanfold.runs import workers; workers.SMALL = 0"
+    process = start(store, calls, kernel="delay=0.02", gil=gil, before=before)
+    wait_for(lambda: finished(store) >= 2)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    out, err = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "KeyboardInterrupt" in err
+    assert "Run the same lines again" in out
+    assert 2 <= finished(store)
+    toys.same(runs.save(toys.maps(toys.scan(), gil=gil), store, progress=False), toys.maps(toys.scan()))
+
+
+def test_a_full_disk_is_one_clear_error_and_resumes(tmp_path, calls):
+    store = tmp_path / "a.zarr"
+    # No file may grow beyond 64 bytes once the store is made: as a full disk, chunks do not fit.
+    before = (
+        "import resource, signal\n"
+        "from scanfold.runs import store\n"
+        "made = store.create\n"
+        "def create(*a, **k):\n"
+        "    made(*a, **k)\n"
+        "    write = store.Ledger.write\n"
+        "    def then(self, content):\n"
+        "        write(self, content); signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "        resource.setrlimit(resource.RLIMIT_FSIZE, (64, resource.RLIM_INFINITY))\n"
+        "    store.Ledger.write = then\n"
+        "store.create = create\n"
+    )
+    process = start(store, calls, before=before)
+    _, err = process.communicate(timeout=60)
+    assert "RunError: cannot write to" in err.strip().splitlines()[-1]
+    assert "run the same lines again" in err
+    toys.same(runs.save(toys.maps(toys.scan()), store, progress=False), toys.maps(toys.scan()))
+
+
+def test_the_default_cluster_listens_on_loopback_only_and_leaves_the_environment(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = dict(os.environ)
+    main = dict(sys.modules["__main__"].__dict__)
+    with places.find_workers(10**6, releases_gil=False) as workers:
+        assert isinstance(workers, places.Cluster)
+        assert dict(os.environ) == before
+        family = [psutil.Process(), *psutil.Process().children(recursive=True)]
+        listening = [c.laddr.ip for p in family for c in p.net_connections() if c.status == psutil.CONN_LISTEN]
+        assert len(listening) >= 3
+        assert set(listening) <= {"127.0.0.1", "::1"}
+        workers.submit("look", blas_and_numba_threads)
+        job, result = workers.next(timeout=60)
+        assert job == "look"
+        assert set(result()) == {1}
+    assert dict(os.environ) == before
+    assert sys.modules["__main__"].__dict__ == main
+
+
+def test_threads_run_blas_with_one_thread_and_put_it_back():
+    numba.get_num_threads()  # loads numba's OpenMP
+    before = [pool["num_threads"] for pool in threadpoolctl.threadpool_info()]
+    with places.find_workers(10**6, releases_gil=True) as workers:
+        workers.submit("look", blas_and_numba_threads)
+        _, result = workers.next(timeout=60)
+        assert set(result()) == {1}
+    assert [pool["num_threads"] for pool in threadpoolctl.threadpool_info()] == before
+
+
+def blas_and_numba_threads() -> list[int]:
+    """Return the threads of BLAS, OpenMP and numba, as kernels in a block see them."""
+    return [*(int(pool["num_threads"]) for pool in threadpoolctl.threadpool_info()), numba.get_num_threads()]
+
+
+def test_the_current_client_is_used(tmp_path, calls):
+    from distributed import Client
+
+    with Client(
+        n_workers=1,
+        threads_per_worker=2,
+        processes=False,
+        dashboard_address="127.0.0.1:0",
+        worker_dashboard_address="127.0.0.1:0",
+    ) as client:
+        with places.find_workers(10, releases_gil=True) as workers:
+            assert isinstance(workers, places.Cluster)
+        ds = toys.maps(toys.scan(), toys.Kernel(calls))
+        toys.same(runs.save(ds, tmp_path / "a.zarr", progress=False), toys.maps(toys.scan()))
+        assert len(client.nthreads()) == 1
+
+
+def test_a_cluster_without_workers_is_given_up(tmp_path, monkeypatch):
+    from distributed import Client, LocalCluster
+
+    monkeypatch.setattr(places, "PATIENCE", 1.0)
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster),
+        pytest.raises(RunError, match="no worker for"),
+    ):
+        runs.save(toys.maps(toys.scan()), tmp_path / "a.zarr", progress=False)
+
+
+def test_lost_workers_are_started_again(monkeypatch):
+    monkeypatch.setattr(places, "RESCALE", 0.5)
+    with places.find_workers(10**6, releases_gil=False) as workers:
+        assert isinstance(workers, places.Cluster)
+        wanted = len(workers._client.nthreads())
+        # A nanny that is closed takes its worker along and does not start another.
+        workers._client.run(lambda dask_worker: None)
+        workers._client.retire_workers(list(workers._client.nthreads())[:1])
+        wait_for(lambda: len(workers._client.nthreads()) < wanted)
+
+        def restored() -> bool:
+            workers.check()
+            return len(workers._client.nthreads()) == wanted
+
+        wait_for(restored)
