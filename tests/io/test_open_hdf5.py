@@ -169,6 +169,40 @@ def test_emd_of_ncem_counts_from_one(tmp_path, data):
     np.testing.assert_array_equal(scan["energy"], 2.0 * np.arange(5))
 
 
+def test_old_py4dstem(tmp_path):
+    path = tmp_path / "old.h5"
+    cube = np.arange(360, dtype="u2").reshape(3, 4, 5, 6)
+    with h5py.File(path, "w") as f:
+        g = f.create_group("4DSTEM_experiment/data/datacubes/datacube_0")
+        g["data"] = cube
+        for i, name in enumerate(("R_x", "R_y", "Q_x", "Q_y")):
+            g[f"dim{i + 1}"] = np.arange(cube.shape[i])
+            g[f"dim{i + 1}"].attrs.update({"name": name, "units": "[n_m]" if i < 2 else "[n_m^-1]"})
+    scan = sf.open_scan(path)
+    assert scan["data"].dims == ("y", "x", "ky", "kx")
+    assert {d: scan[d].attrs["units"] for d in ("y", "kx")} == {"y": "nm", "kx": "nm^-1"}
+    np.testing.assert_array_equal(scan["data"], cube)
+
+
+def test_coordinates_of_two_dimensions_do_not_hide_one(tmp_path, data):
+    path = tmp_path / "skew.h5"
+    with h5py.File(path, "w") as f:
+        g = f.create_group("data")
+        g.attrs.update({"NX_class": "NXdata", "signal": "d", "axes": ["y", "x", "d"], "y_indices": [0, 1]})
+        g["d"], g["y"] = data, np.arange(42.0).reshape(6, 7)
+    scan = sf.open_scan(path)
+    assert scan.attrs["primary"] == "data"
+    assert scan["data"].dims == ("y", "x", "d")
+    np.testing.assert_array_equal(scan["position_y"], np.arange(42.0).reshape(6, 7))
+
+
+def test_relative_paths_are_read_from_anywhere(nexus, data, monkeypatch, tmp_path_factory):
+    monkeypatch.chdir(nexus.parent)
+    scan = sf.open_scan(nexus.name)
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    np.testing.assert_array_equal(scan["counts"], data)
+
+
 def test_dimension_scales(tmp_path, data):
     path = tmp_path / "scales.h5"
     with h5py.File(path, "w") as f:

@@ -83,5 +83,5 @@ def open_scan(
     if store is not None and dataset is None and scan_shape is None and dims is None and chunks == "auto":
         return store
     contents = contents_of(name, dataset=dataset, scan_shape=scan_shape, dims=dims, locking=locking)
-    scan = assemble(name, contents, lazy(name, contents, chunks))
+    scan = assemble(name, contents, lazy(contents, chunks))
     return scan if store is None else scan.assign_attrs(store.attrs | scan.attrs)

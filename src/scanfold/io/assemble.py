@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import dask.array as da
@@ -15,35 +15,34 @@ from scanfold.conventions import fingerprint
 from scanfold.io.chunks import Chunks, plan
 from scanfold.io.labels import Contents, Signal
 
-
-def source(path: str, contents: Contents, signal: Signal) -> dict[str, Any]:
-    """Return what identifies the data of a variable: its file and its name there."""
-    return fingerprint(path) | {"dataset": signal.data.dataset} | dict(contents.identity)
+#: Makes the data of a variable from a signal and what identifies it.
+Wrap = Callable[[Signal, Mapping[str, Any]], Any]
 
 
-def assemble(path: str, contents: Contents, wrap: Callable[[Signal], Any]) -> xr.Dataset:
-    """Make the Dataset; `wrap` turns a signal into the data of its variable.
-
-    A dimension of the detector without coordinates is counted in pixels.
-    """
+def assemble(path: str, contents: Contents, wrap: Wrap) -> xr.Dataset:
+    """Make the Dataset; a dimension of the detector without coordinates is counted in pixels."""
+    identity = fingerprint(path) | dict(contents.identity)
     signal = contents.signal
-    ds = xr.Dataset(attrs={"primary": signal.name, "source": json.dumps(source(path, contents, signal))})
+    source = identity | {"dataset": signal.data.dataset}
+    ds = xr.Dataset(attrs={"primary": signal.name, "source": json.dumps(source)})
     for each in (signal, *contents.others):
-        attrs = {**each.attrs, "source": json.dumps(source(path, contents, each))}
-        ds[each.name] = xr.Variable(each.dims, wrap(each), attrs)
+        source = identity | {"dataset": each.data.dataset}
+        ds[each.name] = xr.Variable(each.dims, wrap(each, source), {**each.attrs, "source": json.dumps(source)})
     for name, coord in contents.coords.items():
-        if name not in ds.data_vars and set(coord.dims) <= set(ds.dims):
-            ds = ds.assign_coords({name: xr.Variable(coord.dims, coord.values, dict(coord.attrs))})
+        # A coordinate of several dimensions cannot have the name of one of them.
+        title = f"position_{name}" if name in ds.dims and coord.dims != (name,) else name
+        if title not in ds.data_vars and set(coord.dims) <= set(ds.dims):
+            ds = ds.assign_coords({title: xr.Variable(coord.dims, coord.values, dict(coord.attrs))})
     for dim, size in zip(signal.dims, signal.data.shape, strict=True):
         if dim not in ds.coords and dim in contents.detector_dims:
             ds = ds.assign_coords({dim: xr.Variable((dim,), np.arange(size), {"units": "pixel"})})
     return ds
 
 
-def lazy(path: str, contents: Contents, chunks: Chunks) -> Callable[[Signal], da.Array]:
-    """Return the wrapper that makes dask arrays: named by what they read, reading inside each task."""
+def lazy(contents: Contents, chunks: Chunks) -> Wrap:
+    """Return what makes dask arrays: named by what they read, reading inside each task."""
 
-    def wrap(signal: Signal) -> da.Array:
+    def wrap(signal: Signal, source: Mapping[str, Any]) -> da.Array:
         data = signal.data
         sizes = plan(
             chunks,
@@ -55,7 +54,7 @@ def lazy(path: str, contents: Contents, chunks: Chunks) -> Callable[[Signal], da
             forced={d: s for d, s in contents.fixed.items() if d in signal.dims},
         )
         # The name is the identity of the file and of the request, so that equal scans make equal graphs.
-        name = "scan-" + tokenize(source(path, contents, signal), data.shape, str(data.dtype), signal.dims, sizes)
+        name = "scan-" + tokenize(dict(source), data.shape, str(data.dtype), signal.dims, sizes)
         meta = np.empty((0,) * data.ndim, data.dtype)
         # Inlined, or all blocks would hang on one root task that is lost with its worker.
         return da.from_array(data, chunks=sizes, name=name, meta=meta, asarray=False, inline_array=True)

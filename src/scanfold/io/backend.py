@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,7 +31,7 @@ class IndexedArray(BackendArray):
         return found
 
 
-def _wrap(signal: Signal) -> indexing.LazilyIndexedArray:
+def _wrap(signal: Signal, source: Mapping[str, Any]) -> indexing.LazilyIndexedArray:
     return indexing.LazilyIndexedArray(IndexedArray(signal.data))
 
 

@@ -91,4 +91,4 @@ def _likely(path: str) -> xr.Dataset:
     if saved(path):
         return open_saved(path)
     contents = contents_of(path, dataset=None, scan_shape=None, dims=None, locking=None)
-    return assemble(path, contents, lazy(path, contents, "auto"))
+    return assemble(path, contents, lazy(contents, "auto"))

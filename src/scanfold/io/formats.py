@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,8 @@ def contents_of(
         contents = fold(contents, scan_shape, where)
     if dims is not None:
         contents = rename(contents, dims, where)
+    if contents.signal.name in contents.signal.dims:
+        contents = replace(contents, signal=replace(contents.signal, name="data"))
     return contents
 
 
@@ -124,7 +126,8 @@ def existing(path: str | Path) -> str:
     InputError
         If there is none; it gives the nearest names in the folder.
     """
-    found = Path(path)
+    # Absolute, since workers may run in another folder.
+    found = Path(path).expanduser().absolute()
     if found.exists():
         return str(found)
     if not found.parent.is_dir():
