@@ -10,7 +10,6 @@ from scanfold.fitting._fit_kernels import (
     expression_slopes,
     finish_row,
     set_free,
-    to_free,
 )
 from scanfold.fitting._lm_kernels import (
     CONVERGED,
@@ -22,7 +21,9 @@ from scanfold.fitting._lm_kernels import (
     TOO_FEW_POINTS,
     advance,
     normal_equations,
+    residuals,
     to_internal,
+    weigh,
 )
 
 __all__ = ["CONVERGED", "MAX_NFEV", "RUNNING", "TOO_FEW_POINTS", "advance_rows", "begin", "finish_rows",
@@ -68,17 +69,17 @@ def advance_rows(program, fits, active, data, weights, keep, low, high, free, us
     """Judge the trial points of the active rows, from y (active, n) and leaf_jac (active, k, n), and set the next."""
     m, n = free.size, data.shape[1]
     inner, step, gradient = np.empty(m), np.empty(m), np.empty(m)
-    curvature, work, jac, residual = np.empty((m, m)), np.empty((m, m)), np.empty((m, n)), np.empty(n)
+    curvature, work = np.empty((m, m)), np.empty((m + 1, m))
+    jac, residual, root_weights = np.empty((m, n)), np.empty(n), np.empty(n)
     slopes, scratch, unit = np.empty((values.shape[1], m)), np.empty(values.shape[1]), np.ones(n)
     for a in range(active.size):
         r = active[a]
         w = weights[r] if weights.shape[1] else unit
         set_free(fits.trial[r], free, low[r], high[r], values[r], inner)
         expression_slopes(program, values[r], low[r], high[r], free, program.feeding, slopes, scratch)
-        to_free(program, leaf_jac[a], free, slopes, jac)
-        for j in range(m):
-            jac[j] *= inner[j]
-        cost = normal_equations(data[r], w, keep[r], y[a], jac, poisson, residual, gradient, curvature)
+        cost = residuals(data[r], w, keep[r], y[a], poisson, residual, root_weights)
+        weigh(leaf_jac[a], program.slots, slopes, inner, root_weights, jac)
+        normal_equations(jac, keep[r], residual, gradient, curvature)
         codes[r] = advance(fits.state[r], fits.theta[r], fits.trial[r], fits.gradient[r], fits.curvature[r],
                            fits.scale[r], cost, gradient, curvature, float(used[r] - m), tol, max_nfev, step,
                            work)  # fmt: skip

@@ -20,9 +20,11 @@ from scanfold.fitting._lm_kernels import (
     TOO_FEW_POINTS,
     advance,
     normal_equations,
+    residuals,
     solve_scaled,
     to_external,
     to_internal,
+    weigh,
 )
 
 _jit = njit(nogil=True, cache=True, error_model="numpy")
@@ -119,20 +121,6 @@ def combine(op, a, b, jac, rows_a, rows_b):
 
 
 @_jit
-def to_free(program, jac, free, slopes, out):
-    """Fill out (m, n): derivatives by the free parameters, from those by the leaf parameters."""
-    out[:] = 0.0
-    for r in range(program.slots.size):
-        s = program.slots[r]
-        for j in range(free.size):
-            c = slopes[s, j]
-            if c == 1.0:
-                out[j] += jac[r]
-            elif c != 0.0:
-                out[j] += c * jac[r]
-
-
-@_jit
 def set_free(theta, free, low, high, p, inner):
     """Put the internal variables into the parameters; `inner` gets the derivatives of the transformation."""
     for j in range(free.size):
@@ -141,12 +129,12 @@ def set_free(theta, free, low, high, p, inner):
 
 
 @_jit
-def covariance(curvature, at_bound, cov, work):
+def covariance(curvature, at_bound, cov):
     """Fill cov with the inverse of curvature (m, m); parameters at a bound are left out (NaN)."""
     cov[:] = np.nan
     inside = np.nonzero(~at_bound)[0]
     c = inside.size
-    small, scale, rhs, out = np.empty((c, c)), np.empty(c), np.zeros(c), np.empty(c)
+    small, scale, rhs, out, work = np.empty((c, c)), np.empty(c), np.zeros(c), np.empty(c), np.empty((c + 1, c))
     for j in range(c):
         for k in range(c):
             small[j, k] = curvature[inside[j], inside[k]]
@@ -185,17 +173,18 @@ def finish_row(program, data, weights, keep, p, start, low, high, free, poisson,
     apply_expressions(program, p, low, high, count)
     slopes, scratch = np.empty((p.size, m)), np.empty(p.size)
     expression_slopes(program, p, low, high, free, count, slopes, scratch)
-    jac, residual = np.empty((m, n)), np.empty(n)
-    gradient, curvature, work = np.empty(m), np.empty((m, m)), np.empty((m, m))
-    to_free(program, leaf_jac, free, slopes, jac)
-    chisqr = normal_equations(data, weights, keep, y, jac, poisson, residual, gradient, curvature)
+    jac, residual, root_weights = np.empty((m, n)), np.empty(n), np.empty(n)
+    gradient, curvature = np.empty(m), np.empty((m, m))
+    chisqr = residuals(data, weights, keep, y, poisson, residual, root_weights)
+    weigh(leaf_jac, program.slots, slopes, np.ones(m), root_weights, jac)
+    normal_equations(jac, keep, residual, gradient, curvature)
     at_bound = np.zeros(m, np.bool_)
     stats[2] = 0.0
     for j in range(m):
         at_bound[j] = touches_bound(p[free[j]], start[free[j]], low[free[j]], high[free[j]])
         if at_bound[j]:
             stats[2] = 1.0
-    covariance(curvature, at_bound, cov, work)
+    covariance(curvature, at_bound, cov)
     if not poisson:
         cov *= chisqr / max(1, used - m)
     stderr[:] = 0.0
@@ -224,8 +213,8 @@ def fit_stage(
     feeding = program.feeding
     theta, trial, inner = np.empty(m), np.empty(m), np.empty(m)
     gradient, new_gradient, scale, step = np.empty(m), np.empty(m), np.zeros(m), np.empty(m)
-    curvature, new_curvature, work = np.empty((m, m)), np.empty((m, m)), np.empty((m, m))
-    jac, residual, state = np.empty((m, n)), np.empty(n), np.zeros(STATE_SIZE)
+    curvature, new_curvature, work = np.empty((m, m)), np.empty((m, m)), np.empty((m + 1, m))
+    jac, residual, root_weights, state = np.empty((m, n)), np.empty(n), np.empty(n), np.zeros(STATE_SIZE)
     slopes, scratch = np.empty((p.size, m)), np.empty(p.size)
     for j in range(m):
         trial[j] = to_internal(p[free[j]], low[free[j]], high[free[j]])
@@ -237,11 +226,9 @@ def fit_stage(
             apply_expressions(program, p, low, high, feeding)
             expression_slopes(program, p, low, high, free, feeding, slopes, scratch)
         evaluate(program, x, p, leaf_p, stack, leaf_jac)
-        to_free(program, leaf_jac, free, slopes, jac)
-        for j in range(m):
-            if inner[j] != 1.0:
-                jac[j] *= inner[j]
-        cost = normal_equations(data, weights, keep, stack[0], jac, poisson, residual, new_gradient, new_curvature)
+        cost = residuals(data, weights, keep, stack[0], poisson, residual, root_weights)
+        weigh(leaf_jac, program.slots, slopes, inner, root_weights, jac)
+        normal_equations(jac, keep, residual, new_gradient, new_curvature)
         code = advance(state, theta, trial, gradient, curvature, scale, cost, new_gradient, new_curvature, dof, tol,
                        max_nfev, step, work)  # fmt: skip
     if code != INVALID_MODEL:

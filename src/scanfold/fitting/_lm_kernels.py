@@ -55,11 +55,16 @@ def to_external(theta, low, high):
 
 @_jit
 def solve_scaled(curvature, scale, damping, rhs, out, work):
-    """Solve (curvature + damping·diag(scale)) · out = rhs by Cholesky in scaled form; False if singular."""
+    """Solve (curvature + damping·diag(scale)) · out = rhs by Cholesky in scaled form; False if singular.
+
+    work has shape (m + 1, m): the factor, and in its last row 1/√scale.
+    """
     m = rhs.size
+    root = work[m]
     for j in range(m):
+        root[j] = 1.0 / math.sqrt(scale[j])
         for k in range(j + 1):
-            s = curvature[j, k] / math.sqrt(scale[j] * scale[k])
+            s = curvature[j, k] * root[j] * root[k]
             if j == k:
                 s += damping
             for i in range(k):
@@ -71,7 +76,7 @@ def solve_scaled(curvature, scale, damping, rhs, out, work):
             else:
                 work[j, k] = s / work[k, k]
     for j in range(m):
-        s = rhs[j] / math.sqrt(scale[j])
+        s = rhs[j] * root[j]
         for i in range(j):
             s -= work[j, i] * out[i]
         out[j] = s / work[j, j]
@@ -81,7 +86,7 @@ def solve_scaled(curvature, scale, damping, rhs, out, work):
             s -= work[i, j] * out[i]
         out[j] = s / work[j, j]
     for j in range(m):
-        out[j] /= math.sqrt(scale[j])
+        out[j] *= root[j]
     return True
 
 
@@ -94,51 +99,95 @@ def _dot(a, b):
 
 
 @_jit
-def normal_equations(data, weights, keep, y, jac, poisson, residual, gradient, curvature):
-    """Fill gradient (m) and curvature (m, m), and return the cost; `jac` (m, n) is overwritten by its weighted form.
+def residuals(data, weights, keep, y, poisson, residual, root_weights):
+    """Fill the weighted residuals and √weights (n); return the cost.
 
-    Least squares: cost Σ w²(d − y)². Poisson: the deviance 2Σ(y − d + d ln(d/y)) and its Fisher curvature
-    (Laurence and Chromy, Nat. Methods 7 (2010) 338), continued by a parabola where the model is not positive.
+    Least squares: cost Σ w²(d − y)². Poisson: the deviance 2Σ(y − d + d ln(d/y)), whose gradient and Fisher
+    curvature these residuals and weights give (Laurence and Chromy, Nat. Methods 7 (2010) 338), continued by a
+    parabola where the model is not positive.
     """
-    n, m = data.size, jac.shape[0]
-    gaps = keep.size > 0
-    cost = 0.0
-    floor = 0.0
     if poisson:
-        for i in range(n):
-            floor += data[i]
-        floor = max(1.0e-4 * floor / n, 1.0e-10)
-    for i in range(n):
-        if gaps and not keep[i]:
+        return _poisson_residuals(data, keep, y, residual, root_weights)
+    for i in range(data.size):
+        root_weights[i] = weights[i]
+        residual[i] = (data[i] - y[i]) * weights[i]
+    _drop(keep, residual, root_weights)
+    return _dot(residual, residual)
+
+
+@_jit
+def _drop(keep, residual, root_weights):
+    # The model may be NaN at a point that is left out: zero weight alone would not silence it.
+    for i in range(keep.size):
+        if not keep[i]:
             residual[i] = 0.0
-            for j in range(m):
-                jac[j, i] = 0.0
+            root_weights[i] = 0.0
+
+
+@_jit
+def _poisson_residuals(data, keep, y, residual, root_weights):
+    n = data.size
+    mean = 0.0
+    for i in range(n):
+        mean += data[i] / n
+    floor = max(1.0e-4 * mean, 1.0e-10)
+    cost = 0.0
+    for i in range(n):
+        if keep.size and not keep[i]:
             continue
-        d, f = data[i], y[i]
-        if not poisson:
-            w = weights[i]
-            residual[i] = (d - f) * w
-            cost += residual[i] * residual[i]
-        else:
-            over = 0.0
-            if f < floor:
-                over, f = f - floor, floor
-            cost += 2.0 * (f - d + (d * math.log(d / f) if d > 0.0 else 0.0))
-            slope, bend = 1.0 - d / f, 1.0 / f
-            if over < 0.0:
-                bend = max(d, 1.0) / (floor * floor)
-                cost += over * (2.0 * slope + bend * over)
-                slope += bend * over
-            w = math.sqrt(bend)
-            residual[i] = -slope / w
-        for j in range(m):
-            jac[j, i] *= w
-    for j in range(m):
+        d, f, over = data[i], y[i], 0.0
+        if f < floor:
+            over, f = f - floor, floor
+        cost += 2.0 * (f - d + (d * math.log(d / f) if d > 0.0 else 0.0))
+        slope, bend = 1.0 - d / f, 1.0 / f
+        if over < 0.0:
+            bend = max(d, 1.0) / (floor * floor)
+            cost += over * (2.0 * slope + bend * over)
+            slope += bend * over
+        root_weights[i] = math.sqrt(bend)
+        residual[i] = -slope / root_weights[i]
+    _drop(keep, residual, root_weights)
+    return cost
+
+
+@_jit
+def weigh(jac, slots, slopes, factors, root_weights, out):
+    """Fill out (m, n): weighted derivatives by the free variables, from those by the leaf parameters (rows, n).
+
+    slopes (P, m) are derivatives of the parameters by the free ones, factors (m) those of the free parameters
+    by their unbounded variables.
+    """
+    n = out.shape[1]
+    for j in range(out.shape[0]):
+        first = True
+        target = out[j]
+        for r in range(slots.size):
+            c = slopes[slots[r], j] * factors[j]
+            if c == 0.0:
+                continue
+            source = jac[r]
+            if first:
+                for i in range(n):
+                    target[i] = c * source[i] * root_weights[i]
+            else:
+                for i in range(n):
+                    target[i] += c * source[i] * root_weights[i]
+            first = False
+        if first:
+            target[:] = 0.0
+
+
+@_jit
+def normal_equations(jac, keep, residual, gradient, curvature):
+    """Fill gradient (m) and curvature (m, m) from the weighted derivatives and residuals."""
+    for j in range(jac.shape[0]):
+        for i in range(keep.size):
+            if not keep[i]:
+                jac[j, i] = 0.0
         gradient[j] = _dot(jac[j], residual)
         for k in range(j + 1):
             curvature[j, k] = _dot(jac[j], jac[k])
             curvature[k, j] = curvature[j, k]
-    return cost
 
 
 @_jit
@@ -146,8 +195,9 @@ def advance(state, theta, trial, gradient, curvature, scale, cost, new_gradient,
             step, work):  # fmt: skip
     """Judge the trial point and set the next one; return how the fit stands.
 
-    It has converged when a full Newton step could lower the cost by no more than `tol` of the cost per
-    degree of freedom: the parameters are then within about √tol standard errors of the minimum.
+    It has converged when a Gauss–Newton step could lower the cost by no more than `tol` of the cost per degree
+    of freedom: the parameters are then within about √tol standard errors of the minimum, and closer still
+    after that step, which is taken.
     """
     m = theta.size
     state[NFEV] += 1.0
@@ -189,6 +239,8 @@ def advance(state, theta, trial, gradient, curvature, scale, cost, new_gradient,
             for j in range(m):
                 decrement += step[j] * gradient[j]
             if decrement <= tol * cost / max(dof, 1.0):
+                for j in range(m):
+                    theta[j] += step[j]
                 return CONVERGED
     if state[NFEV] >= max_nfev:
         return MAX_NFEV

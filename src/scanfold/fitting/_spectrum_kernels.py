@@ -36,7 +36,7 @@ def noise_rows(data, keep, out):
 def polynomial_row(u, data, weights, keep, terms, poisson, coefficients):
     """Fit Σ c_j u^j to one spectrum; return its cost (χ², or deviance for Poisson), NaN if singular."""
     n = data.size
-    a, b, scale, work = np.empty((terms, terms)), np.empty(terms), np.empty(terms), np.empty((terms, terms))
+    a, b, scale, work = np.empty((terms, terms)), np.empty(terms), np.empty(terms), np.empty((terms + 1, terms))
     mean, used, total = 0.0, 0, 0.0
     for i in range(n):
         if keep.size == 0 or keep[i]:

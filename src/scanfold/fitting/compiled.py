@@ -12,8 +12,8 @@ import numpy.typing as npt
 from scanfold.fitting.components import Component, function_token
 from scanfold.fitting.problem import Problem, Raw, Rows
 
-#: A fit has converged when a Newton step could lower χ² by no more than this part of the reduced χ².
-TOLERANCE = 1.0e-12
+#: A fit has converged when a Gauss–Newton step could lower χ² by no more than this part of the reduced χ².
+TOLERANCE = 1.0e-10
 
 _user_leaves: dict[tuple[str, int], Any] = {}
 
