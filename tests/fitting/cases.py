@@ -40,7 +40,7 @@ class Case:
         return self._apply_hints(model.make_params(**{**self.truth, **self.start}))
 
     def data(self, positions: int = POSITIONS) -> xr.DataArray:
-        """Return noisy curves over ``(position, x)``; the noise is a fixed share of the highest point."""
+        """Return noisy curves over ``(y, x)``, y being the scan; the noise is a fixed share of the highest point."""
         model = self.make()
         variable = {coordinate(model): self.x.copy()}  # a copy: lmfit's lognormal writes into its x
         curve = model.eval(self._apply_hints(model.make_params(**self.truth)), **variable)
@@ -48,7 +48,8 @@ class Case:
         random = np.random.default_rng([len(self.name), *self.name.encode()])
         sigma = self.noise * np.max(np.abs(curve))
         values = curve + sigma * random.standard_normal((positions, self.x.size))
-        return xr.DataArray(values, dims=("position", "x"), coords={"x": self.x})
+        # not `position`: lmfit's Pearson4Model has a parameter of that name
+        return xr.DataArray(values, dims=("y", "x"), coords={"x": self.x})
 
     def _apply_hints(self, params: lmfit.Parameters) -> lmfit.Parameters:
         for name, hint in self.hints.items():

@@ -26,7 +26,7 @@ def fit_each(
     weights: np.ndarray | None = None,
     **kwargs: Any,
 ) -> dict[str, np.ndarray]:
-    """Fit every position of ``(position, x)`` by itself, without its NaN points; return arrays by variable name."""
+    """Fit every row of the scan by itself, without its NaN points; return arrays by variable name."""
     found: dict[str, list[float]] = {}
     for i, row in enumerate(data.values):
         keep = np.isfinite(row)

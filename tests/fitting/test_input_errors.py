@@ -193,6 +193,13 @@ def test_positionwise_parameter_with_other_coordinates(scan: Scan):
     data = scan.data.assign_coords(x=np.arange(6.0))
     shifted = xr.DataArray(np.ones(6), dims="x", coords={"x": np.arange(6.0) + 0.5})
     scan.refuses("'center'", "'x'", data=data, params={**START, "center": shifted})
+    turned = xr.DataArray(np.ones(6), dims="x", coords={"x": np.arange(6.0)[::-1]})
+    scan.refuses("'center'", "'x'", data=data, params={**START, "center": turned})
+
+
+def test_weights_with_other_coordinates(scan: Scan):
+    along = xr.DataArray(np.ones(30), dims="energy", coords={"energy": scan.data.energy[::-1].values})
+    scan.refuses("weights", "energy", weights=along)
 
 
 def test_positionwise_parameter_as_a_bare_array(scan: Scan):
@@ -252,3 +259,11 @@ def test_nothing_varies(scan: Scan):
 
 def test_lmfit_parameters_of_another_model(scan: Scan):
     scan.refuses("amplitude", params=lmfit.create_params(slope=1, intercept=2))
+
+
+def test_parameter_with_the_name_of_a_dimension_or_a_statistic(scan: Scan):
+    def line(x, y, redchi):
+        return y * x + redchi
+
+    scan.refuses("'y'", model=line, params={"y": 1, "redchi": 2})
+    scan.refuses("'position'", model=models.Pearson4Model(), params=None, data=scan.data.rename(y="position"))
