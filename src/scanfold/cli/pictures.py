@@ -1,0 +1,45 @@
+"""The maps of a fit as PNG files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from scanfold.conventions import InputError
+
+
+def draw_maps(fits: Any, folder: Path) -> list[Path]:
+    """Draw each fitted parameter that varies somewhere into a PNG file of its name.
+
+    Parameters
+    ----------
+    fits : Dataset
+        Of `scanfold.fit`.
+    folder : Path
+        Made if it is not there.
+
+    Returns
+    -------
+    list of Path
+        The files.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from scanfold import plot
+    from scanfold.fitting import parameter_names
+
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {folder}: {error.strerror}") from None
+    paths = []
+    for name in parameter_names(fits):
+        figure, ax = plt.subplots(figsize=(5.5, 4.5), layout="constrained")
+        plot.parameter_map(fits, name, ax=ax)
+        paths.append(folder / f"{name}.png")
+        figure.savefig(paths[-1], dpi=120)
+        plt.close(figure)
+    return paths
