@@ -108,10 +108,10 @@ def test_a_killed_worker_loses_nothing(tmp_path, calls, processes):
 
 
 def test_a_position_that_kills_is_condemned_and_no_other(tmp_path, calls, processes):
-    ds = toys.maps(toys.scan(6, 10), toys.Kernel(calls, exit_at=23), gil=True)
+    ds = toys.maps(toys.scan(3, 5), toys.Kernel(calls, exit_at=7), gil=True)
     saved = runs.save(ds, tmp_path / "a.zarr", progress=False)
-    expected = toys.maps(toys.scan(6, 10)).compute()
-    bad = (toys.scan(6, 10)[..., 0] == 23).values
+    expected = toys.maps(toys.scan(3, 5)).compute()
+    bad = (toys.scan(3, 5)[..., 0] == 7).values
     assert bad.sum() == 1
     assert saved["status"].values[bad] == toys.FLAGS["crashed"]
     assert np.isnan(saved["mean"].values[bad]).all()
@@ -181,10 +181,10 @@ def test_interrupting_keeps_what_is_finished(tmp_path, calls, gil):
     process = start(store, calls, kernel="delay=0.02", gil=gil, before=before)
     wait_for(lambda: finished(store) >= 2)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    out, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "KeyboardInterrupt" in err
-    assert "Run the same lines again" in out
+    assert "Run the same lines again" in err
     assert 2 <= finished(store)
     toys.same(runs.save(toys.maps(toys.scan(), gil=gil), store, progress=False), toys.maps(toys.scan()))
 

@@ -251,6 +251,20 @@ def test_a_block_that_does_not_fit_in_memory_is_refused_with_the_chunks_to_use(t
         runs.save(huge, tmp_path / "a.zarr", progress=False)
 
 
+def test_what_a_block_reads_counts_as_its_memory(tmp_path):
+    class Endless:
+        """An array of 16 TB that nobody may read."""
+
+        shape, dtype, ndim = (4, 10**6, 10**6), np.dtype("f4"), 3
+
+        def __getitem__(self, index):
+            raise AssertionError("read")
+
+    data = xr.DataArray(da.from_array(Endless(), (2, 10**6, 10**6), name="endless"), dims=("y", "x", "energy"))
+    with pytest.raises(InputError, match=r"needs about \d+ MiB.*scan\.chunk\(y=\d+, x=\d+\)"):
+        runs.save(toys.maps(data), tmp_path / "a.zarr", progress=False)
+
+
 def test_an_unfinished_store_warns(tmp_path):
     store = tmp_path / "a.zarr"
     runs.save(toys.maps(toys.scan()), store, progress=False)

@@ -70,28 +70,3 @@ def test_bad_dimensions_are_refused(tmp_path):
         runs.transpose_scan(frames(-1), tmp_path / "a.zarr", dim="enrgy")
     with pytest.raises(InputError, match="leaves nothing to cut"):
         runs.transpose_scan(frames(-1), tmp_path / "a.zarr", dim=["energy", "y", "x"])
-
-
-@pytest.mark.trial
-def test_a_scan_five_times_the_memory_of_the_workers(tmp_path):
-    """4 GiB of frames become spectra on two workers of 400 MiB, none killed."""
-    from distributed import Client, LocalCluster
-
-    def frame(block_info=None):
-        first, last = block_info[None]["array-location"][0]
-        numbers = np.arange(first, last, dtype="f4")[:, None, None]
-        return np.broadcast_to(numbers, (last - first, 1024, 1024)) + np.arange(1024, dtype="f4")
-
-    data = da.map_blocks(frame, chunks=((4,) * 256, (1024,), (1024,)), dtype="f4", meta=np.empty((0, 0, 0), "f4"))
-    scan = xr.DataArray(data, dims=("energy", "y", "x"), name="counts")
-    with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, memory_limit="400MiB", host="127.0.0.1", dashboard_address="127.0.0.1:0"
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        born = set(client.nthreads())
-        saved = runs.transpose_scan(scan, tmp_path / "a.zarr", dim="energy", progress=False)["counts"]
-        assert set(client.nthreads()) == born
-    spectrum = saved[:, 700, 300].values
-    np.testing.assert_array_equal(spectrum, np.arange(1024, dtype="f4") + 300)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -9,8 +10,18 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
-from dask._task_spec import Alias, DataNode, GraphNode, Task, convert_legacy_graph, cull
+from dask._task_spec import (
+    Alias,
+    DataNode,
+    GraphNode,
+    Task,
+    TaskRef,
+    _execute_subgraph,
+    convert_legacy_graph,
+    cull,
+)
 from dask.array import chunk as chunk_functions
+from dask.array.optimization import GETTERS
 from dask.utils import ensure_dict
 
 from scanfold import _apply
@@ -59,6 +70,30 @@ def cut(graph: Graph, keys: Sequence[Any]) -> Graph:
 def optimise(graph: Graph, keys: Sequence[Any]) -> Graph:
     """Fuse slices down into the readers, so that a block reads only what it needs."""
     return dict(da.optimize(graph, list(keys)))
+
+
+def read_bytes(graph: Graph, keys: Sequence[Any]) -> int:
+    """Return how many bytes the readers of a graph fetch, after slices are fused into them."""
+    optimised = optimise(cut(graph, keys), keys)
+    total = 0
+    for node in optimised.values():
+        inner: dict[Any, GraphNode] = {}
+        if isinstance(node, Task) and node.func is _execute_subgraph:
+            inner = _value(node.args[0])
+        for task in inner.values() or [node]:
+            if isinstance(task, Task) and task.func in GETTERS:
+                total += _fetched(task, {**optimised, **inner})
+    return total
+
+
+def _fetched(task: Task, graph: Mapping[Any, Any]) -> int:
+    array, index = _value(task.args[0]), _value(task.args[1])
+    while isinstance(array, (Alias, TaskRef)):
+        array = _value(graph.get(array.target if isinstance(array, Alias) else array.key))
+    if isinstance(array, np.ndarray) or not hasattr(array, "dtype") or not isinstance(index, tuple):
+        return 0  # in memory already, or made by another task
+    lengths = [len(range(*s.indices(n))) for s, n in zip(index, array.shape, strict=False) if isinstance(s, slice)]
+    return math.prod(lengths) * int(array.dtype.itemsize)
 
 
 def kernels(graph: Mapping[Any, GraphNode], keys: Iterable[Any], ndim: int) -> set[Any] | None:

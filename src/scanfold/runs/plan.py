@@ -262,7 +262,9 @@ def fit_blocks(scan: Scan, costs: Mapping[int, Mapping[str, float]], threads: in
         grid = scan.grid(group)
         bytes_out = _bytes(scan.ds, group)
         cost = costs.get(number)
-        peak = cost["peak"] if cost else 2.0 * bytes_out
+        block = scan.middle(number)
+        # Twice what is read: a kernel may copy it, to make it contiguous or float.
+        peak = max(2 * graphs.read_bytes(block.graph, block.keys), cost["peak"] if cost else 0) + bytes_out
         _require_memory(group, peak + bytes_out, memory)
         if cost is None:
             fitted.append(group)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import uuid
 import warnings
 from collections.abc import Mapping, Sequence
@@ -173,7 +174,8 @@ def _compute(
         except KeyboardInterrupt:
             workers.stop()
             finished = len(ledger.finished())
-            print(f"\nstopped; {finished} blocks are finished and kept. Run the same lines again to go on")
+            kept_text = f"\nstopped; {finished} blocks are finished and kept. Run the same lines again to go on"
+            print(kept_text, file=sys.stderr)
             raise
         except BaseException:
             workers.stop()
@@ -198,11 +200,12 @@ def _fit(scan: plan.Scan, workers: Workers) -> list[plan.Group]:
     costs = {}
     for number in range(len(scan.groups)):
         block = scan.middle(number)
-        workers.submit(number, try_rows, block, plan.TRIAL)
+        workers.submit(number, try_rows, block, plan.TRIAL, 1 if workers.mortal else None)
         while (event := workers.next(timeout=1.0)) is None:
             workers.check()
         try:
-            costs[number] = {**event[1](), "independent": len(block.pieces) == 1}
+            if cost := event[1]():
+                costs[number] = {**cost, "independent": len(block.pieces) == 1}
         except Exception:
             continue
     return plan.fit_blocks(scan, costs, workers.threads, workers.memory)

@@ -173,15 +173,20 @@ def finish(block: Block, arrays: dict[str, np.ndarray], **more: Any) -> dict[str
     return entry
 
 
-def try_rows(block: Block, rows: int) -> dict[str, float]:
+def try_rows(block: Block, rows: int, max_attempts: int | None = None) -> dict[str, float]:
     """Time a few positions of a block, to predict the rest.
 
     Returns
     -------
     dict
         ``fixed`` seconds for reading and everything but the kernels, ``per_row`` seconds per position,
-        ``peak`` bytes held at once.
+        ``peak`` bytes held at once; empty if it killed its worker.
     """
+    with _attempt(Ledger(Path(block.store)), f"trial-{block.name}", max_attempts) as allowed:
+        return _time_rows(block, rows) if allowed else {}
+
+
+def _time_rows(block: Block, rows: int) -> dict[str, float]:
     meter = _Meter()
     graph = block.graph
     found = graphs.kernels(graph, block.keys, block.scan_ndim) if block.pieces else None

@@ -94,6 +94,7 @@ class Cluster:
         self._finished: queue.Queue[tuple[Any, Any]] = queue.Queue()
         self._futures: dict[int, Any] = {}
         self._last_seen = self._complete = time.monotonic()
+        self._checked = 0.0
         workers = client.scheduler_info(n_workers=-1)["workers"].values()
         self._wanted = len(workers)
         self.threads = sum(w["nthreads"] for w in workers) or 1
@@ -131,6 +132,9 @@ class Cluster:
             If there has been no worker for a minute.
         """
         now = time.monotonic()
+        if now - self._checked < 1.0:
+            return
+        self._checked = now
         threads = self._client.nthreads()
         if threads:
             self._last_seen, self.threads = now, sum(threads.values())

@@ -1,0 +1,61 @@
+"""Scans five times larger than the memory of the workers: none is killed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+
+from scanfold import _apply, runs
+
+pytestmark = pytest.mark.trial
+
+
+@contextmanager
+def small_workers() -> Iterator[None]:
+    """Give two workers of 400 MiB, and assert that they are the same at the end."""
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, memory_limit="400MiB", host="127.0.0.1", dashboard_address="127.0.0.1:0"
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        born = set(client.nthreads())
+        yield
+        assert set(client.nthreads()) == born
+
+
+def scan(chunks: tuple[tuple[int, ...], ...]) -> xr.DataArray:
+    """Return 4 GiB, made chunk by chunk: each value is its first index plus its last."""
+
+    def chunk(block_info=None):
+        spans = block_info[None]["array-location"]
+        shape = tuple(b - a for a, b in spans)
+        first, last = (np.arange(*spans[i], dtype="f4") for i in (0, 2))
+        return np.broadcast_to(first[:, None, None], shape) + last
+
+    data = da.map_blocks(chunk, chunks=chunks, dtype="f4", meta=np.empty((0, 0, 0), "f4"))
+    return xr.DataArray(data, dims=("energy", "y", "x"), name="counts")
+
+
+def test_frames_become_spectra(tmp_path):
+    frames = scan(((4,) * 256, (1024,), (1024,)))
+    with small_workers():
+        saved = runs.transpose_scan(frames, tmp_path / "a.zarr", dim="energy", progress=False)["counts"]
+    np.testing.assert_array_equal(saved[:, 700, 300], np.arange(1024, dtype="f4") + 300)
+
+
+def test_maps_are_made_of_it(tmp_path):
+    spectra = scan(((1024,), (64,) * 16, (128,) * 8)).transpose("y", "x", "energy")
+    top = _apply.apply_kernel(
+        lambda block: block.max(-1)[:, None], spectra, core_dims=[["energy"]], output={"value": 1}, token="max"
+    )
+    with small_workers():
+        saved = runs.save(top.isel(value=0).to_dataset(name="top"), tmp_path / "a.zarr", progress=False)
+    np.testing.assert_array_equal(saved["top"][5], np.arange(1024.0) + 1023)
