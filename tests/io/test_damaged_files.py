@@ -17,11 +17,15 @@ CASES = 100
 
 
 def _hdf5(path):
+    """Write attributes of fixed length: those of variable length lie in a heap, and the HDF5 library
+    never returns from reading one from some damaged heaps (HDFGroup/hdf5#1707, open).
+    """
     with h5py.File(path, "w") as f:
         g = f.create_group("entry/data")
-        f.attrs["default"] = "entry"
-        f["entry"].attrs["default"] = "data"
-        g.attrs.update({"NX_class": "NXdata", "signal": "counts", "axes": ["y", "x", "energy"]})
+        f.attrs["default"] = np.bytes_("entry")
+        f["entry"].attrs["default"] = np.bytes_("data")
+        g.attrs.update({"NX_class": np.bytes_("NXdata"), "signal": np.bytes_("counts")})
+        g.attrs["axes"] = np.array([b"y", b"x", b"energy"])
         g.create_dataset("counts", data=DATA, chunks=(4, 8, 9), compression="gzip")
         g["y"] = np.arange(12.0)
 

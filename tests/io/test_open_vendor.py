@@ -54,7 +54,7 @@ def test_blockfile(tmp_path, signal):
     from rsciio.blockfile import file_writer
 
     path = tmp_path / "scan.blo"
-    file_writer(str(path), signal, endianess="<", intensity_scaling=None, show_progressbar=False)
+    file_writer(str(path), signal, endianness="<", intensity_scaling=None, show_progressbar=False)
     scan = sf.open_scan(path, chunks={"y": 1})
     assert scan["data"].dims == ("y", "x", "dy", "dx")
     np.testing.assert_array_equal(scan["data"], DATA)
@@ -102,6 +102,14 @@ def test_damaged_file_is_named(tmp_path):
     path = tmp_path / "bad.dm4"
     path.write_bytes(b"\0\0\0\4" + bytes(100))
     with pytest.raises(InputError, match=r"bad.dm4.*DigitalMicrograph"):
+        sf.open_scan(path)
+
+
+def test_reader_that_lacks_a_package_says_so(tmp_path, monkeypatch):
+    path = tmp_path / "scan.blo"
+    path.write_bytes(bytes(1000))
+    monkeypatch.setitem(sys.modules, "rsciio.blockfile", None)
+    with pytest.raises(InputError, match=r"Blockfile needs the package .*pip install"):
         sf.open_scan(path)
 
 

@@ -37,7 +37,7 @@ def header(stream: IO[bytes]) -> Header:
     version = np.lib.format.read_magic(stream)
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
     if read is None:
-        raise InputError(f"NPY version {version} is for records with unusual names; save the numbers as a plain array")
+        raise ValueError(f"NPY version {version} is not one that plain arrays have")
     shape, fortran, dtype = read(stream)
     return Header(shape, fortran, dtype, stream.tell())
 

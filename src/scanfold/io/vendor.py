@@ -45,6 +45,11 @@ def _load(path: str, mtime_ns: int) -> list[dict[str, Any]]:
             problems.append(f"{reader['name']}: found no data")
         except MemoryError:
             raise
+        except ImportError as exc:
+            problems.append(
+                f"{reader['name']} needs the package {exc.name!r}; "
+                'type: pip install "rosettasciio[blockfile,eds-stream,mrcz]"'
+            )
         except Exception as exc:
             problems.append(f"{reader['name']}: {type(exc).__name__}: {exc}")
     raise InputError(f"cannot read {path!r}: {'; '.join(problems) or f'RosettaSciIO has no reader for .{suffix}'}")
