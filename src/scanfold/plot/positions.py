@@ -1,0 +1,219 @@
+"""Positions of a scan: their coordinates, their labels, and which of them a query keeps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from scanfold.conventions import InputError, InputTypeError, flags, unknown
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One scan dim as it is drawn: numbers along it, words where it is named, what it is called."""
+
+    values: np.ndarray
+    words: list[str] | None
+    label: str
+    units: str | None
+
+
+def plain(text: object) -> str:
+    r"""Return text that matplotlib draws as it stands: no mathematics from the metadata of a file.
+
+    Examples
+    --------
+    >>> print(plain("cost in $"))
+    cost in \$
+    """
+    return str(text).replace("$", r"\$")
+
+
+def scan_dims(fits: xr.Dataset) -> tuple[str, ...]:
+    """Return the scan dims of some maps: those of ``status``, or of the first variable.
+
+    Raises
+    ------
+    InputError, InputTypeError
+        If `fits` is no Dataset, or holds no variable.
+    """
+    if not isinstance(fits, xr.Dataset):
+        raise InputTypeError(f"fits is a {type(fits).__name__}; expected the Dataset that sf.fit returns")
+    if not fits.data_vars:
+        raise InputError("this Dataset holds no maps; expected the Dataset that sf.fit returns")
+    first = fits["status"] if "status" in fits else fits[next(iter(fits.data_vars))]
+    return tuple(map(str, first.dims))
+
+
+def drawable(fits: xr.Dataset) -> list[str]:
+    """Return the names of the variables that hold one number at each position."""
+    dims = set(scan_dims(fits))
+    return [str(n) for n, v in fits.data_vars.items() if set(v.dims) == dims and v.dtype.kind in "iufb"]
+
+
+def axis_of(fits: xr.Dataset, dim: str) -> Axis:
+    """Return the coordinate of a scan dim: its own, ``position_<dim>``, or the index."""
+    for name in (dim, f"position_{dim}"):
+        if name in fits.coords and fits[name].dims == (dim,):
+            coordinate = fits[name]
+            units = coordinate.attrs.get("units")
+            label = titled(str(coordinate.attrs.get("long_name", name)), units)
+            if coordinate.dtype.kind in "iuf" and np.isfinite(coordinate.values).all():
+                return Axis(coordinate.values.astype(np.float64), None, label, units)
+            words = [plain(v) for v in coordinate.values]
+            return Axis(np.arange(len(words), dtype=np.float64), words, label, units)
+    return Axis(np.arange(fits.sizes[dim], dtype=np.float64), None, titled(f"{dim} (index)", None), None)
+
+
+def titled(long_name: str, units: object) -> str:
+    """Return a name with its units, as an axis says it.
+
+    Examples
+    --------
+    >>> titled("area", "(count)*(keV)"), titled("slope", "(count)/(1/cm)")
+    ('area [count·keV]', 'slope [count/(1/cm)]')
+    """
+    return plain(f"{long_name} [{readable(units)}]" if units else long_name)
+
+
+def readable(units: object) -> str:
+    """Return units with no brackets around single words."""
+    return re.sub(r"\((\w+)\)", r"\1", str(units)).replace("**", "^").replace("*", "·")
+
+
+def thin(fits: xr.Dataset, most: int) -> xr.Dataset:
+    """Return every n-th position of each scan dim, so that none has more than `most`."""
+    return fits.isel({d: slice(None, None, -(-fits.sizes[d] // most)) for d in scan_dims(fits)})
+
+
+def words_of(status: xr.DataArray) -> np.ndarray:
+    """Return a flag variable in words, an object array of its shape."""
+    known = {value: word for word, value in flags(status).items()}
+    codes, inverse = np.unique(status.values, return_inverse=True)
+    names = np.array([known.get(int(c), str(c)) for c in codes], object)
+    return names[inverse.reshape(status.shape)]
+
+
+def used_in(query: str, fits: xr.Dataset) -> list[str]:
+    """Return the variables, coordinates and dims of `fits` that a query names; ``_err`` is short for ``_stderr``."""
+    text = re.sub(r"'[^']*'|\"[^\"]*\"", "", query)
+    tokens = list(dict.fromkeys(re.findall(r"[^\W\d]\w*", text)))
+    names = [re.sub("_err$", "_stderr", t) if t not in fits else t for t in tokens]
+    return [n for n in names if n in fits.variables or n in fits.dims]
+
+
+def kept(fits: xr.Dataset, query: str | None) -> xr.DataArray:
+    """Say which positions a pandas query keeps.
+
+    Parameters
+    ----------
+    fits : Dataset
+        Of `scanfold.fit`, in memory: lazy variables that the query names are computed.
+    query : str or None
+        On the variables and coordinates at each position; ``status`` is in words. None keeps all.
+
+    Returns
+    -------
+    DataArray
+        bool, over the scan dims.
+
+    Raises
+    ------
+    InputError
+        If the query names something that is not there, or is no condition.
+
+    Examples
+    --------
+    >>> fits = xr.Dataset({"redchi": ("position", [0.9, 3.0]), "a": ("position", [1.0, 2.0])})
+    >>> kept(fits, "redchi < 2 and a > 0").values.tolist()
+    [True, False]
+    """
+    import pandas as pd
+
+    dims = scan_dims(fits)
+    shape = tuple(fits.sizes[d] for d in dims)
+    if query is None:
+        return xr.DataArray(np.ones(shape, bool), dims=dims)
+    if not isinstance(query, str):
+        raise InputTypeError(f"query is a {type(query).__name__}; expected a condition such as 'redchi < 2'")
+    if "@" in query:
+        raise InputError(f"query {query!r} uses @, a Python variable; write its value into the query")
+    if re.search(r"\bstatus\b\s*[<>=!]=?\s*\d|\d\s*[<>=!]=?\s*\bstatus\b", query):
+        raise InputError(f"query {query!r} compares status with a number; use its words, as in status == 'converged'")
+    frame = pd.DataFrame(_columns(fits, used_in(query, fits), dims, shape), index=pd.RangeIndex(int(np.prod(shape))))
+    try:
+        mask: object = frame.eval(query, local_dict={}, global_dict={})
+    except Exception as error:
+        names = ", ".join([*dims, *drawable(fits)])
+        raise InputError(f"query {query!r}: {error}; it may use {names}") from None
+    selected = np.asarray(mask)
+    if selected.shape != (len(frame),) or selected.dtype != np.bool_:
+        raise InputError(f"query {query!r} is no condition; expected one such as \"status == 'converged'\"")
+    return xr.DataArray(selected.reshape(shape), dims=dims)
+
+
+def _columns(
+    fits: xr.Dataset, names: Iterable[str], dims: tuple[str, ...], shape: tuple[int, ...]
+) -> dict[str, np.ndarray]:
+    """Return one column per name, one row per position."""
+    everywhere = xr.DataArray(np.empty(shape, bool), dims=dims)
+    columns: dict[str, np.ndarray] = {}
+    for name in names:
+        array = fits[name]
+        if not set(map(str, array.dims)) <= set(dims):
+            raise InputError(f"{name!r} has dims {array.dims}; a query takes what has one value at each position")
+        values = words_of(array) if name == "status" and "flag_meanings" in array.attrs else array.values
+        array = xr.DataArray(values, dims=array.dims)
+        columns[name] = array.broadcast_like(everywhere).transpose(*dims).values.ravel()
+        columns[re.sub("_stderr$", "_err", name)] = columns[name]
+    return columns
+
+
+def indices(fits: xr.Dataset, position: Mapping[str, Any]) -> dict[str, int]:
+    """Turn a position into indices: whole numbers count along the dim, anything else is looked up in its coordinate.
+
+    Raises
+    ------
+    InputError
+        If a scan dim is missing or unknown, an index is outside, or a label is not there.
+
+    Examples
+    --------
+    >>> fits = xr.Dataset({"a": (("group", "x"), np.ones((2, 3)))}, coords={"group": ["Fe", "Cu"], "x": [0.0, 0.5, 1]})
+    >>> indices(fits, {"group": "Cu", "x": 0.6}), indices(fits, {"group": 0, "x": -1})
+    ({'group': 1, 'x': 1}, {'group': 0, 'x': 2})
+    """
+    dims = scan_dims(fits)
+    for name in position:
+        if name not in dims:
+            raise unknown("scan dim", name, dims)
+    missing = [d for d in dims if d not in position]
+    if missing:
+        example = ", ".join(f"{d}=0" for d in missing)
+        raise InputError(f"the position leaves {', '.join(missing)} open; add {example}")
+    return {d: _index(fits, d, value) for d, value in position.items()}
+
+
+def _index(fits: xr.Dataset, dim: str, value: Any) -> int:
+    size = fits.sizes[dim]
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        if not -size <= value < size:
+            raise InputError(f"{dim}={value} is outside the scan, which has {size} positions along {dim!r}")
+        return int(value) % size
+    axis = axis_of(fits, dim)
+    if isinstance(value, str):
+        names: list[Hashable] = list(fits[dim].values) if dim in fits.coords else []
+        if value not in names:
+            raise unknown(dim, value, map(str, names))
+        return names.index(value)
+    if axis.words is not None or axis.label == titled(f"{dim} (index)", None):
+        raise InputError(f"{dim}={value!r}: {dim!r} has no numbers to look it up in; give an index or a name")
+    try:
+        return int(np.abs(axis.values - float(value)).argmin())
+    except (TypeError, ValueError):
+        raise InputTypeError(f"{dim}={value!r}; expected an index, or a label of {dim!r}") from None
