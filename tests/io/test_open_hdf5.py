@@ -436,3 +436,13 @@ def test_raman_map(real_data):
     with h5py.File(path) as f:
         np.testing.assert_array_equal(scan["counts"], f["entry/data/counts"][()])
         np.testing.assert_array_equal(scan["raman_shift"], f["entry/data/raman_shift"][()])
+
+
+def test_describe_says_why_there_is_no_scan_and_what_to_type(tmp_path, data):
+    path = tmp_path / "two.h5"
+    with h5py.File(path, "w") as f:
+        f["first"], f["second"] = data, data
+    found = sf.io.describe(path)
+    assert found.scan is None
+    assert "several arrays" in found.problem
+    assert found.command == f"sf.open_scan({str(path)!r}, dataset='first')"
