@@ -166,7 +166,8 @@ def primary(obj: xr.Dataset | xr.DataArray) -> xr.DataArray:
         )
     if name not in obj:
         raise unknown("primary variable", name, map(str, obj.data_vars))
-    return obj[name]
+    found: xr.DataArray = obj[name]
+    return found
 
 
 def require_dim(array: xr.DataArray, dim: str) -> None:

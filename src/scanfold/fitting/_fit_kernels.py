@@ -196,7 +196,7 @@ def finish_row(program, data, weights, keep, p, start, low, high, free, poisson,
                 if weight != 0.0:
                     variance += weight * cov[j, k]
                     touched = True
-        stderr[i] = np.sqrt(variance) if touched else np.nan
+        stderr[i] = np.sqrt(variance) if touched else 0.0
     stats[0] = chisqr
     stats[1] = 0.0
     for i in range(n):

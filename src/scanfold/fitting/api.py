@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import lmfit
@@ -15,7 +16,7 @@ from scanfold import _apply
 from scanfold.conventions import InputError, InputTypeError, primary, record, require_dim, unknown, versions
 from scanfold.fitting import reference, results
 from scanfold.fitting.block import FitBlock, columns, engine_of
-from scanfold.fitting.components import Component, Unsupported, take_apart
+from scanfold.fitting.components import Component, Unsupported, model_token, take_apart
 from scanfold.fitting.expressions import symbols, translate
 from scanfold.fitting.parameters import ParameterTable, read_parameters
 from scanfold.fitting.problem import Array, Problem, Stages, stage_indices
@@ -118,13 +119,14 @@ def fit(
     array = primary(data)
     _check_options(engine, guess, likelihood, errors)
     array = _check_data(array, dim)
+    model = _check_model(model)
+    if max_nfev is not None and max_nfev < 1:
+        raise InputError(f"max_nfev is {max_nfev}; expected at least 1")
     scan = {str(d): int(s) for d, s in array.sizes.items() if d != dim}
-    if not isinstance(model, lmfit.Model):
-        if not callable(model):
-            raise InputTypeError(f"model is a {type(model).__name__}; expected an lmfit.Model or a function f(x, a, b)")
-        model = lmfit.Model(model)
     x = _axis(array, dim)
     table = read_parameters(model, params, scan)
+    for (index, _), own in table.own.items():
+        _check_labels(f"values of parameter {table.names[index]!r}", own, array)
     results.check_names(table.names, array)
     reference.check_method(method)
     options = _check_weights(weights, likelihood, array, dim)
@@ -160,6 +162,31 @@ def _check_options(engine: str, guess: str, likelihood: str, errors: str) -> Non
     ):
         if value not in valid:
             raise unknown(kind, value, valid)
+
+
+def _check_model(model: Any) -> lmfit.Model:
+    if isinstance(model, type) and issubclass(model, lmfit.Model):
+        raise InputTypeError(f"model is the class {model.__name__}; make one: {model.__name__}()")
+    if not isinstance(model, lmfit.Model):
+        if not callable(model):
+            raise InputTypeError(f"model is a {type(model).__name__}; expected an lmfit.Model or a function f(x, a, b)")
+        model = lmfit.Model(model)
+    variables = [v for v in model.independent_vars if v != "form"]
+    if len(variables) != 1:
+        raise InputError(f"the model has the independent variables {', '.join(variables)}; a fit along one dim has one")
+    if isinstance(model, lmfit.models.ComplexConstantModel):
+        raise InputError("the model is complex; a fit needs real values")
+    return model
+
+
+def _check_labels(what: str, array: xr.DataArray, data: xr.DataArray) -> None:
+    """Raise where an array is labelled otherwise than the data: by position it would be on other points."""
+    for dim in array.dims:
+        if dim in array.indexes and dim in data.indexes and not array.indexes[dim].equals(data.indexes[dim]):
+            raise InputError(
+                f"{what} and data have different coordinates along {dim!r}; type {what.split()[0]}.reindex_like(data), "
+                f"or drop them with .drop_vars({dim!r})"
+            )
 
 
 def _check_data(array: xr.DataArray, dim: str) -> xr.DataArray:
@@ -200,15 +227,15 @@ def _check_weights(weights: Any, likelihood: str, array: xr.DataArray, dim: str)
             raise unknown("weights", weights, ["counts"])
         return weights
     if not isinstance(weights, xr.DataArray):
-        try:
-            values = np.asarray(weights, np.float64)
-        except (TypeError, ValueError):
-            raise InputTypeError(f"weights is a {type(weights).__name__}; expected a DataArray or numbers") from None
+        values = np.asarray(weights)
         if values.shape != (array.sizes[dim],):
             raise InputError(
                 f"weights has shape {values.shape}; expected ({array.sizes[dim]},), one per point of {dim!r}"
             )
         weights = xr.DataArray(values, dims=dim)
+    if weights.dtype.kind not in "iufb":
+        raise InputTypeError(f"weights has dtype {weights.dtype}; expected real numbers")
+    _check_labels("weights", weights, array)
     for name, size in weights.sizes.items():
         if array.sizes.get(name) != size:
             raise InputError(
@@ -216,7 +243,8 @@ def _check_weights(weights: Any, likelihood: str, array: xr.DataArray, dim: str)
             )
     if dim not in weights.dims:
         raise InputError(f"weights lacks the dimension {dim!r}; multiply them by a DataArray of ones over it")
-    return weights.transpose(..., dim).drop_vars(list(weights.coords))
+    aligned: xr.DataArray = weights.transpose(..., dim).drop_vars(list(weights.coords))
+    return aligned
 
 
 def _choose_engine(
@@ -303,8 +331,6 @@ def _starts(
         if name not in linear and (name not in guessed or first == "params"):
             raise InputError(f"parameter {name!r} has no start value; give one: params={{{name!r}: …}}")
         value[i] = min(max(0.0, problem.low[i]), problem.high[i])
-    from dataclasses import replace
-
     if problem.params is not None:
         for i in missing:
             problem.params[problem.names[i]].set(value=float(value[i]))
@@ -318,7 +344,7 @@ def _describe(
     likelihood: str, stages: Any, weights: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the options of a fit for the record, as plain names and numbers."""
-    parameters = {
+    parameters: dict[str, dict[str, Any]] = {
         n: {"value": float(table.value[i]), "min": float(table.low[i]), "max": float(table.high[i]),
             "vary": bool(table.vary[i])}
         for i, n in enumerate(table.names)
@@ -328,7 +354,7 @@ def _describe(
     return {
         "dim": dim,
         "model": describe_model(model),
-        "components": tokenize(problem.components) if problem.components else tokenize(repr(model)),
+        "function": model_token(model),
         "parameters": parameters,
         "own": {f"{table.names[i]}.{('value', 'min', 'max')[w]}": tokenize(a.data) for (i, w), a in table.own.items()},
         "axis": tokenize(problem.x),
@@ -368,7 +394,6 @@ def _lay(
 ) -> xr.DataArray:  # fmt: skip
     """Lay the kernel over the scan."""
     arrays, core = [array], [[dim]]
-    bare = {}
     if isinstance(weights, xr.DataArray):
         arrays.append(weights)
         core.append([dim])
@@ -395,6 +420,6 @@ def _lay(
 def _content(block: FitBlock) -> Any:
     """Return what a problem computes, in a form that hashes the same in every process."""
     p = block.problem
-    content = [p.x, p.names, p.components, p.ops, p.value, p.low, p.high, p.free, p.expressions, p.feeding]
-    content += [p.poisson, p.max_nfev, p.keep_stages, p.engine, p.method, p.own, repr(p.model)]
-    return content if not p.model or p.components else [*content, id(p.model)]
+    model = model_token(p.model) if p.model is not None else ""
+    table = (p.x, p.names, p.components, p.ops, p.value, p.low, p.high, p.free, p.expressions, p.feeding)
+    return (*table, p.poisson, p.max_nfev, p.keep_stages, p.engine, p.method, p.own, model)

@@ -105,7 +105,7 @@ def fit_block(problem: Problem, rows: Rows) -> Raw:
     raw = empty_raw(problem, rows.data.shape[0])
     for first in range(0, rows.data.shape[0], ROWS):
         part = slice(first, first + ROWS)
-        _fit_part(problem, rows.take(part), Raw(*(a[part] for a in raw)))
+        _fit_part(problem, rows.take(part), raw.take(part))
     return raw
 
 
@@ -119,7 +119,7 @@ def _fit_part(problem: Problem, rows: Rows, raw: Raw) -> None:
     raw.code[:] = np.where(rows.used < max(1, len(problem.free[-1])), kernels.TOO_FEW_POINTS, kernels.CONVERGED)
     for s, indices in enumerate(problem.free):
         free = np.array(indices, np.int64)
-        fits = kernels.begin(raw.values, rows.low, rows.high, free)
+        fits: Any = kernels.begin(raw.values, rows.low, rows.high, free)
         active = np.flatnonzero(raw.code <= kernels.MAX_NFEV)
         while active.size:
             kernels.place_trials(compiled, fits, active, rows.low, rows.high, free, raw.values)

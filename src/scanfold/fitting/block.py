@@ -102,6 +102,8 @@ class FitBlock:
         table = [np.broadcast_to(a, shape).copy() for a in (self.problem.value, self.problem.low, self.problem.high)]
         for (index, which), own in zip(self.problem.own, extras, strict=True):
             table[which][:, index] = own
+        # Bounds that cross (lazy ones are seen only here) leave nothing to fit: NaN, and a status that says so.
+        table[0][~(table[1] < table[2]).all(axis=1)] = np.nan
         return Rows(values, weights, keep, *table), mean
 
     def start(self, name: str, rows: Rows, mean: Array | None) -> Array:
@@ -130,9 +132,7 @@ class FitBlock:
         fitted = (raw.code == 1) | (raw.code == 2)
         no_signal = np.zeros(raw.code.shape, bool)
         chosen = np.flatnonzero(fitted)
-        no_signal[chosen] = has_no_signal(
-            self.problem, Raw(*(a[chosen] for a in raw)), rows.take(chosen), terms, self.margin
-        )
+        no_signal[chosen] = has_no_signal(self.problem, raw.take(chosen), rows.take(chosen), terms, self.margin)
         return judge(self.problem, raw, poor, no_signal)
 
     def raise_first(self, status: npt.NDArray[np.int8], first: int) -> None:
@@ -163,6 +163,9 @@ class FitBlock:
                 "bic": penalty + np.log(used) * m,
             }
         out[:, place["values"]], out[:, place["stderr"]] = raw.values, raw.stderr
+        # What varied in an earlier stage only has an error that the last stage does not know.
+        earlier = {i for stage in problem.free for i in stage} - set(problem.free[-1])
+        out[:, [place["stderr"].start + i for i in sorted(earlier)]] = np.nan
         for name, column in statistics.items():
             out[:, place[name]] = column[:, None]
         if self.covariance:

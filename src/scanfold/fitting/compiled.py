@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -13,7 +12,7 @@ from scanfold.fitting.components import Component, function_token
 from scanfold.fitting.problem import Problem, Raw, Rows
 
 #: A fit has converged when a Gauss–Newton step could lower χ² by no more than this part of the reduced χ².
-TOLERANCE = 1.0e-10
+TOLERANCE = 1.0e-12
 
 _user_leaves: dict[tuple[str, int], Any] = {}
 
@@ -28,67 +27,26 @@ def why_not_compiled(component: Component) -> str:
 
 def _user_leaf(component: Component) -> Any:
     """Return the compiled leaf of a user's function(x, p0 … pk-1), or why there is none."""
+    from scanfold.fitting._user_kernels import compile_leaf
+
     assert component.function is not None
     key = (function_token(component.function), len(component.names))
     if key not in _user_leaves:
         try:
-            _user_leaves[key] = _compile(component.function, len(component.names))
+            _user_leaves[key] = compile_leaf(component.function, len(component.names))
         except Exception as error:
             # numba raises many kinds of errors; any of them means that this function stays in Python.
             _user_leaves[key] = str(error).strip().splitlines()[0]
     return _user_leaves[key]
 
 
-def _compile(function: Callable[..., Any], k: int) -> Any:
-    """Compile a function for the whole axis or, where that fails, point by point."""
-    from numba import carray, cfunc, njit
-    from numba.core.errors import NumbaError
-    from numba.np.unsafe.ndarray import to_fixed_tuple
-
-    from scanfold.fitting._lineshape_kernels import LEAF
-
-    jitted = njit(nogil=True, error_model="numpy")(function)
-
-    @njit(nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
-    def on_axis(x, p, y):  # type: ignore[no-untyped-def]
-        y[:] = jitted(x, *to_fixed_tuple(p, k))
-
-    @njit(nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
-    def by_point(x, p, y):  # type: ignore[no-untyped-def]
-        for i in range(x.size):
-            y[i] = jitted(x[i], *to_fixed_tuple(p, k))
-
-    def leaf_of(fill):  # type: ignore[no-untyped-def]
-        def leaf(n, k_, x, p, aux, aux_size, y, jac):  # type: ignore[no-untyped-def]
-            x_, p_, y_, jac_ = carray(x, n), carray(p, k), carray(y, n), carray(jac, (k, n))
-            for j in range(k):
-                keep = p_[j]
-                step = 6.0554544523933395e-06 * (abs(keep) if keep != 0.0 else 1.0)
-                p_[j] = keep - step
-                fill(x_, p_, y_)
-                p_[j] = keep + step
-                fill(x_, p_, jac_[j])
-                for i in range(n):
-                    jac_[j, i] = (jac_[j, i] - y_[i]) / ((keep + step) - (keep - step))
-                p_[j] = keep
-            fill(x_, p_, y_)
-
-        return cfunc(LEAF, error_model="numpy")(leaf)
-
-    try:
-        return leaf_of(on_axis)
-    except NumbaError as first:
-        try:
-            return leaf_of(by_point)
-        except NumbaError:
-            raise first from None
-
-
 def address(component: Component) -> int:
     """Return the address of a component's leaf in this process."""
     from scanfold.fitting._lineshape_kernels import leaf_address
 
-    return int(_user_leaf(component).address if component.leaf == "user" else leaf_address(component.leaf))
+    if component.leaf == "user":
+        return int(_user_leaf(component).address)
+    return int(leaf_address(component.leaf))
 
 
 def layout(problem: Problem) -> dict[str, Any]:

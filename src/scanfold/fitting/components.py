@@ -151,6 +151,15 @@ def _arguments(model: lmfit.Model) -> tuple[list[str], dict[str, Any]]:
     return [n for n in names[1:] if model.prefix + n in model.param_names], options
 
 
+def model_token(model: lmfit.Model) -> str:
+    """Return a hash of what a model computes: the same in every process, whatever the names of files."""
+    if isinstance(model, lmfit.model.CompositeModel):
+        operation = getattr(model.op, "__name__", repr(model.op))
+        return str(tokenize(operation, model_token(model.left), model_token(model.right)))
+    expression = getattr(model, "expr", "")
+    return str(tokenize(type(model).__name__, model.prefix, function_token(model.func), model.opts, expression))
+
+
 def function_token(function: Callable[..., Any] | None) -> str:
     """Return a hash of what a function does: its code, defaults, closure, and the globals it uses."""
     return "" if function is None else tokenize(_content(function, depth=4))

@@ -185,8 +185,9 @@ def result_at(
     params = _parameters(options, here)
     weight = _weights(options, spectrum, weights, position)
     keep = np.isfinite(spectrum.values) & (True if weight is None else np.isfinite(weight))
+    sigma = None if weight is None else xr.DataArray(weight, dims=dim)
     again = fit(
-        spectrum, built, params, dim=dim, weights=weight, likelihood=options["likelihood"], guess="params",
+        spectrum, built, params, dim=dim, weights=sigma, likelihood=options["likelihood"], guess="params",
         retry=False, covariance=True, max_nfev=1,
     ).compute()  # fmt: skip
     result = lmfit.model.ModelResult(

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from scanfold.conventions import InputError, InputTypeError, unknown
-from scanfold.fitting.expressions import MAX_LENGTH, symbols
+from scanfold.fitting.expressions import MAX_LENGTH, symbols, translate
 
 _FIELDS = ("value", "min", "max")
 _KEYS = (*_FIELDS, "vary", "expr")
@@ -72,10 +72,11 @@ def read_parameters(
         Unknown or missing names, min > max, values on the wrong dims, circular or unsafe expressions.
     """
     hints = model.make_params()
+    own: dict[tuple[str, int], xr.DataArray] = {}
     if params is None:
-        merged, own = hints, {}
+        merged = hints
     elif isinstance(params, lmfit.Parameters):
-        merged, own = params, {}
+        merged = params
         missing = [n for n in hints if n not in params and not hints[n].expr]
         if missing:
             raise InputError(f"params lacks {', '.join(missing)}; start from model.make_params()")
@@ -106,7 +107,7 @@ def _merge(
                 f"parameter {name!r} has min {settings['min']} and max {settings['max']}; min must be less"
             )
         if settings.get("expr") is not None:
-            _checked(name, settings["expr"])
+            _checked(name, settings["expr"], {*merged, *params})
         elif merged[name].expr and settings:
             # A number, bound or `vary` given for a parameter that a hint ties unties it, as in lmfit.
             settings.setdefault("vary", True)
@@ -154,14 +155,15 @@ def _own(name: str, key: str, array: xr.DataArray, scan: Mapping[str, int]) -> x
     return array.astype(np.float64)
 
 
-def _crossed(name: str, low: object, high: object) -> InputError:
-    return InputError(f"parameter {name!r} has min {low} and max {high}; min must be less than max")
+def _crossed(name: str, low: object, high: object, where: str = "") -> InputError:
+    return InputError(f"parameter {name!r} has min {low} and max {high}{where}; min must be less than max")
 
 
-def _checked(name: str, expression: str) -> None:
+def _checked(name: str, expression: str, names: Iterable[str]) -> None:
+    """Raise unless an expression is arithmetic on parameters: nothing else may reach lmfit's interpreter."""
     if len(expression) > MAX_LENGTH:
         raise InputError(f"expr of parameter {name!r} has {len(expression)} characters; at most {MAX_LENGTH} are taken")
-    symbols(expression)
+    translate(expression, {n: i for i, n in enumerate(names)})
 
 
 def _table(
@@ -173,7 +175,7 @@ def _table(
         if name not in hints and name not in used and not merged[name].expr:
             raise unknown("parameter", name, hints)
         if merged[name].expr and (name not in hints or merged[name].expr != hints[name].expr):
-            _checked(name, merged[name].expr)
+            _checked(name, merged[name].expr, names)
         if not merged[name].min < merged[name].max:
             raise _crossed(name, merged[name].min, merged[name].max)
     # lmfit evaluates an expression when its value is asked for; ours are evaluated by the kernel.
@@ -187,9 +189,23 @@ def _table(
         _ordered({n: merged[n].expr for n in names if merged[n].expr}, names),
         {(names.index(n), f): array for (n, f), array in own.items()},
     )
+    _check_own_bounds(table)
     for index, which in table.own:
         (table.value, table.low, table.high)[which][index] = np.nan
     return table
+
+
+def _check_own_bounds(table: ParameterTable) -> None:
+    """Raise where bounds given per position cross; lazy ones are left to the kernel."""
+    for index in {i for i, which in table.own if which > 0}:
+        low = table.own.get((index, 1), xr.DataArray(table.low[index]))
+        high = table.own.get((index, 2), xr.DataArray(table.high[index]))
+        if low.chunks is None and high.chunks is None:
+            crossed = ~(low < high)
+            if bool(crossed.any()):
+                at = {str(d): int(i[0]) for d, i in zip(crossed.dims, np.nonzero(crossed.values), strict=True)}
+                ends = (float(b.isel({d: i for d, i in at.items() if d in b.dims})) for b in (low, high))
+                raise _crossed(table.names[index], *ends, f" at {at}")
 
 
 def _ordered(expressions: Mapping[str, str], names: Iterable[str]) -> list[tuple[str, str]]:

@@ -35,6 +35,10 @@ class Raw(NamedTuple):
     code: npt.NDArray[np.int64]
     stages: Array
 
+    def take(self, which: npt.NDArray[Any] | slice) -> Raw:
+        """Return some of the positions; a slice is a view."""
+        return Raw._make(a[which] for a in self)
+
 
 class Rows(NamedTuple):
     """What an engine is given for N positions of n points.
@@ -51,7 +55,7 @@ class Rows(NamedTuple):
 
     def take(self, which: npt.NDArray[Any] | slice) -> Rows:
         """Return some of the positions."""
-        return Rows(*(a[which] for a in self))
+        return Rows._make(a[which] for a in self)
 
     @property
     def used(self) -> npt.NDArray[np.int64]:

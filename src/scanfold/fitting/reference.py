@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import lmfit
 import numpy as np
@@ -27,6 +27,28 @@ def check_method(method: str) -> None:
         raise unknown("method", method, valid)
 
 
+def _slopes(model: lmfit.Model) -> Any:
+    """Return the derivatives of the residual by central differences, as lmfit's ``Dfun`` takes them.
+
+    With MINPACK's forward differences the reference would be good to four digits only on hard problems.
+    """
+
+    def slopes(params: lmfit.Parameters, data: Array, weights: Any, **axis: Any) -> Array:
+        rows = []
+        for param in [p for p in params.values() if p.vary and not p.expr]:
+            value = param.value
+            step = 6.0554544523933395e-06 * (abs(value) if value != 0.0 else 1.0)
+            param.value = value + step
+            above, high = model._residual(params, data, weights, **axis), param.value
+            param.value = value - step
+            below, low = model._residual(params, data, weights, **axis), param.value
+            param.value = value
+            rows.append((above - below) / (high - low))
+        return np.array(rows)
+
+    return slopes
+
+
 class _Poisson(lmfit.Model):  # type: ignore[misc]
     """A model whose residual is the signed root of the deviance, so that least squares maximises the likelihood."""
 
@@ -45,45 +67,50 @@ class _Poisson(lmfit.Model):  # type: ignore[misc]
         return np.sign(data - f) * np.sqrt(2.0 * deviance)
 
 
+class _Reference(NamedTuple):
+    """What every position needs: the problem, its model, the name of its axis, options of ``Model.fit``."""
+
+    problem: Problem
+    model: Any
+    variable: str
+    options: dict[str, Any]
+
+
 def fit_block(problem: Problem, rows: Rows) -> Raw:
     """Fit all rows with ``Model.fit``."""
     assert problem.model is not None
     assert problem.params is not None
     raw = empty_raw(problem, rows.data.shape[0])
     model = _Poisson(problem.model) if problem.poisson else problem.model
+    options: dict[str, Any] = {"method": problem.method, "max_nfev": problem.max_nfev, "nan_policy": "raise"}
+    options["scale_covar"] = not problem.poisson
+    if problem.method == "leastsq":
+        options["fit_kws"] = {"Dfun": _slopes(model), "col_deriv": 1, "ftol": 1e-15, "xtol": 1e-15}
+    reference = _Reference(problem, model, next(v for v in model.independent_vars if v != "form"), options)
     template = problem.params.copy()
     for r in range(rows.data.shape[0]):
         keep = rows.keep[r] if rows.keep.shape[1] else np.ones(rows.data.shape[1], bool)
         if keep.sum() < max(1, len(problem.free[-1])):
             raw.code[r] = _TOO_FEW
-            continue
-        weights = rows.weights[r][keep] if rows.weights.shape[1] else None
-        _fit_position(problem, model, template, rows, r, keep, weights, raw)
+        else:
+            _fit_position(reference, template, rows, r, keep, raw)
     return raw
 
 
-def _fit_position(
-    problem: Problem,
-    model: lmfit.Model,
-    params: lmfit.Parameters,
-    rows: Rows,
-    r: int,
-    keep: Any,
-    weights: Any,
-    raw: Raw,
-) -> None:
-    x, data = problem.x[keep], rows.data[r][keep]
-    variable = next(v for v in problem.model.independent_vars if v != "form")  # type: ignore[union-attr]
+def _fit_position(reference: _Reference, params: lmfit.Parameters, rows: Rows, r: int, keep: Any, raw: Raw) -> None:
+    """Fit one position, stage after stage."""
+    problem = reference.problem
     for i, name in enumerate(problem.names):
         if not params[name].expr:
             params[name].set(min=rows.low[r, i], max=rows.high[r, i])
-            params[name].set(value=rows.start[r, i])
+            params[name].set(value=_inside(rows.start[r, i], rows.low[r, i], rows.high[r, i]))
     current = params
+    weights = rows.weights[r][keep] if rows.weights.shape[1] else None
     for s, free in enumerate(problem.free):
         for i, name in enumerate(problem.names):
             if not current[name].expr:
                 current[name].vary = i in free
-        result = _try(model, data, current, weights, {variable: x}, problem)
+        result = _try(reference, current, rows.data[r][keep], weights, problem.x[keep])
         if isinstance(result, int):
             raw.code[r] = result
             return
@@ -94,18 +121,25 @@ def _fit_position(
     _store(problem, result, raw, r)
 
 
-def _try(model: lmfit.Model, data: Array, params: Any, weights: Any, axis: dict[str, Array], problem: Problem) -> Any:
+def _inside(value: float, low: float, high: float) -> float:
+    """Move a start off its bounds, where lmfit's transformation has no slope and a fit would stay."""
+    if np.isfinite(low) and np.isfinite(high):
+        return float(np.clip(value, low + 1e-4 * (high - low), high - 1e-4 * (high - low)))
+    if np.isfinite(low):
+        return max(value, low + 1e-8 * max(abs(low), 1e-8))
+    return min(value, high - 1e-8 * max(abs(high), 1e-8)) if np.isfinite(high) else value
+
+
+def _try(reference: _Reference, params: lmfit.Parameters, data: Array, weights: Any, x: Array) -> Any:
     """Fit once; return the result, or the code of the failure."""
+    axis = {reference.variable: x}
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:
-            start = np.asarray(model.eval(params, **axis), float)
+            start = np.asarray(reference.model.eval(params, **axis), float)
             if not np.isfinite(start).all():
                 return _INVALID
-            return model.fit(
-                data, params, weights=weights, method=problem.method, max_nfev=problem.max_nfev,
-                scale_covar=not problem.poisson, nan_policy="raise", **axis,
-            )  # fmt: skip
+            return reference.model.fit(data, params, weights=weights, **reference.options, **axis)
         except ValueError as error:
             return _INVALID if "NaN" in str(error) else _FAILED
         except Exception:
@@ -118,14 +152,21 @@ def _store(problem: Problem, result: Any, raw: Raw, r: int) -> None:
 
     params = result.params
     raw.values[r] = [params[n].value for n in problem.names]
-    raw.stderr[r] = [np.nan if params[n].stderr is None else params[n].stderr for n in problem.names]
     raw.chisqr[r] = result.chisqr
     raw.squares[r] = np.sum((result.data - result.best_fit) ** 2)
     raw.code[r] = _MAX_NFEV if result.aborted or not result.success else _CONVERGED
     names = [problem.names[i] for i in problem.free[-1]]
-    if result.covar is not None:
+    if result.covar is not None and _is_regular(result.covar):
         order = [result.var_names.index(n) for n in names]
         raw.cov[r] = result.covar[np.ix_(order, order)]
+        raw.stderr[r] = [np.nan if params[n].stderr is None else params[n].stderr for n in problem.names]
     raw.at_bound[r] = any(
         touches_bound(params[n].value, params[n].init_value, params[n].min, params[n].max) for n in names
     )
+
+
+def _is_regular(covar: Array) -> bool:
+    """Say whether a covariance is more than rounding: not that of parameters which only act together."""
+    errors = np.sqrt(np.diag(covar))
+    correlation = covar / np.outer(errors, errors)
+    return bool(np.isfinite(correlation).all() and np.linalg.eigvalsh(correlation)[0] > 1e-13)

@@ -49,9 +49,9 @@ def is_poor(problem: Problem, raw: Raw, rows: Rows, noise: Array | None, tail: f
 def aic(cost: Array, used: npt.NDArray[np.int64], parameters: int, poisson: bool) -> Array:
     """Return Akaike's criterion: lmfit's n·ln(χ²/n) + 2m, or deviance + 2m for Poisson."""
     if poisson:
-        return cost + 2.0 * parameters
+        return np.asarray(cost + 2.0 * parameters)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return used * np.log(np.maximum(cost, 1e-250 * used) / used) + 2.0 * parameters
+        return np.asarray(used * np.log(np.maximum(cost, 1e-250 * used) / used) + 2.0 * parameters)
 
 
 def has_no_signal(problem: Problem, raw: Raw, rows: Rows, terms: int, margin: float) -> npt.NDArray[np.bool_]:
@@ -78,7 +78,7 @@ def judge(
 ) -> npt.NDArray[np.int8]:
     """Return the status of each position.
 
-    What leaves no numbers comes first; then no_signal, max_nfev, at_bound, singular, poor_fit: the first that applies.
+    What leaves no numbers comes first; then max_nfev, no_signal, at_bound, singular, poor_fit: the first that applies.
     """
     status = np.full(raw.code.shape, STATUS["converged"], np.int8)
     m = len(problem.free[-1])
@@ -88,8 +88,8 @@ def judge(
         ("poor_fit", poor),
         ("singular", singular),
         ("at_bound", near),
-        ("max_nfev", raw.code == 2),
         ("no_signal", no_signal),
+        ("max_nfev", raw.code == 2),
     ):
         status[where] = STATUS[name]
     for code in (3, 4, 5):
