@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -179,16 +180,25 @@ def require_dim(array: xr.DataArray, dim: str) -> None:
 def fingerprint(path: str | Path) -> dict[str, Any]:
     """Return what identifies an input file: absolute path, size, modification time.
 
-    A directory (a zarr store) has the size and time of its metadata files.
+    A directory (a zarr store) has the total size and the latest time of all its files, so that a changed
+    chunk is a changed input.
     """
     resolved = Path(path).resolve()
-    files = sorted(resolved.rglob("zarr.json")) + sorted(resolved.rglob(".z*")) if resolved.is_dir() else [resolved]
-    stats = [f.stat() for f in files]
+    stats = [entry.stat() for entry in _files(resolved)] if resolved.is_dir() else [resolved.stat()]
     return {
         "path": str(resolved),
         "size": sum(s.st_size for s in stats),
         "mtime_ns": max((s.st_mtime_ns for s in stats), default=0),
     }
+
+
+def _files(folder: str | Path) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _files(entry.path)
+            else:
+                yield entry
 
 
 def describe_input(array: xr.DataArray) -> dict[str, Any]:

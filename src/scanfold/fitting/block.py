@@ -16,6 +16,8 @@ from scanfold.fitting.status import STATUS, WITHOUT_VALUES, aic, has_no_signal, 
 
 #: Positions fitted at a time: the float64 copy of their data stays small.
 ROWS = 1024
+#: Two parameters that correlate beyond this are not told apart by the data.
+CORRELATED = 0.99
 
 
 def engine_of(problem: Problem) -> Callable[[Problem, Rows], Raw]:
@@ -173,7 +175,10 @@ class FitBlock:
         if problem.keep_stages:
             out[:, place["stages"]] = raw.stages.reshape(status.size, -1)
         out[np.isin(status, [STATUS[s] for s in WITHOUT_VALUES])] = np.nan
-        for name, whole in (("nfev", raw.nfev), ("success", raw.code == 1), ("status", status), ("n_used", used)):
+        pair = correlated_pair(raw.cov)
+        for name, whole in (
+            ("nfev", raw.nfev), ("success", raw.code == 1), ("status", status), ("n_used", used), ("correlated", pair),
+        ):  # fmt: skip
             out[:, place[name]] = whole[:, None]
         return out
 
@@ -199,11 +204,25 @@ def noise_of(rows: Rows) -> Array:
     return np.nan_to_num(noise)
 
 
+def correlated_pair(cov: Array) -> npt.NDArray[np.int16]:
+    """Return which two parameters correlate most, counting pairs (i, j > i) from 1, where beyond the limit; else 0."""
+    m = cov.shape[1]
+    i, j = np.triu_indices(m, 1)
+    if i.size == 0:
+        return np.zeros(cov.shape[0], np.int16)
+    with np.errstate(all="ignore"):
+        size = np.abs(cov[:, i, j]) / np.sqrt(cov[:, i, i] * cov[:, j, j])
+    size = np.nan_to_num(size)
+    return np.where(size.max(axis=1) > CORRELATED, size.argmax(axis=1) + 1, 0).astype(np.int16)
+
+
 def columns(problem: Problem, covariance: bool) -> dict[str, slice]:
     """Return where each result stands in a packed row; ``width`` ends at their number."""
     parameters, m = len(problem.names), len(problem.free[-1])
     sizes = {"values": parameters, "stderr": parameters}
-    sizes |= dict.fromkeys(("chisqr", "redchi", "rsquared", "aic", "bic", "nfev", "success", "status", "n_used"), 1)
+    sizes |= dict.fromkeys(
+        ("chisqr", "redchi", "rsquared", "aic", "bic", "nfev", "success", "status", "n_used", "correlated"), 1
+    )
     sizes["covar"] = m * m if covariance else 0
     sizes["stages"] = len(problem.free) * parameters if problem.keep_stages else 0
     place, at = {}, 0

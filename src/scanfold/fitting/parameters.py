@@ -204,8 +204,8 @@ def _check_own_bounds(table: ParameterTable) -> None:
             crossed = ~(low < high)
             if bool(crossed.any()):
                 at = {str(d): int(i[0]) for d, i in zip(crossed.dims, np.nonzero(crossed.values), strict=True)}
-                ends = (float(b.isel({d: i for d, i in at.items() if d in b.dims})) for b in (low, high))
-                raise _crossed(table.names[index], *ends, f" at {at}")
+                ends = [float(b.isel({d: i for d, i in at.items() if d in b.dims})) for b in (low, high)]
+                raise _crossed(table.names[index], ends[0], ends[1], f" at {at}")
 
 
 def _ordered(expressions: Mapping[str, str], names: Iterable[str]) -> list[tuple[str, str]]:

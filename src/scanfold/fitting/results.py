@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import lmfit
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
-from scanfold.conventions import InputError, Var
+from scanfold import _apply
+from scanfold.conventions import InputError, Var, flags
 from scanfold.fitting.block import FitBlock, columns
 from scanfold.fitting.components import Component
 from scanfold.fitting.parameters import ParameterTable
-from scanfold.fitting.status import STATUS
+from scanfold.fitting.status import STATUS, WITHOUT_VALUES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +42,12 @@ _ON_X = {"center", "sigma", "sigma_r", "gamma", "fwhm", "position", "decay", "ce
 
 def check_names(names: list[str], array: xr.DataArray) -> None:
     """Raise if a parameter would hide a dimension, a coordinate or a statistic in the result."""
-    taken = {str(d) for d in array.dims} | {str(c) for c in array.coords} | {v.name for v in STATISTICS} | {"covar"}
+    taken = (
+        {str(d) for d in array.dims}
+        | {str(c) for c in array.coords}
+        | {v.name for v in STATISTICS}
+        | {"covar", "correlated"}
+    )
     for name in names:
         if name in taken:
             raise InputError(
@@ -63,6 +73,9 @@ def unpack(
     for var in STATISTICS:
         variables[var.name] = var.make(packed.isel(result=place[var.name].start))
     free = [table.names[i] for i in problem.free[-1]]
+    pairs = {f"{a}~{b}": k + 1 for k, (a, b) in enumerate(combinations(free, 2))}
+    correlated = Var("correlated", ("...",), "int16", "parameters correlated beyond 0.99", flags={"none": 0, **pairs})
+    variables["correlated"] = correlated.make(packed.isel(result=place["correlated"].start))
     if block.covariance:
         covar = Var("covar", ("...", "param_i", "param_j"), "float64", "covariance of the varying parameters")
         variables["covar"] = covar.make(_fold(packed, place["covar"], {"param_i": free, "param_j": free}))
@@ -175,3 +188,35 @@ def parameter_names(fits: xr.Dataset) -> list[str]:
     if not names or "status" not in fits:
         raise InputError(f"this Dataset holds no fits: it has {', '.join(map(str, fits.data_vars)) or 'no variables'}")
     return names
+
+
+def warn_correlated(fits: xr.Dataset) -> None:
+    """Warn of a pair of parameters that the data do not tell apart over most of the map.
+
+    Parameters
+    ----------
+    fits : Dataset
+        Of `scanfold.fit`, computed or in a store: its maps ``correlated`` and ``status`` are read.
+    """
+    names = {value: name for name, value in flags(fits["correlated"]).items()}
+    fitted = ~fits["status"].isin([STATUS[s] for s in WITHOUT_VALUES])
+    pairs = fits["correlated"].where(fitted, -1)
+    counts: Counter[int] = _apply.reduce_blocks(pairs, _count, _add, Counter).compute()
+    total = sum(n for pair, n in counts.items() if pair >= 0)
+    for pair, n in counts.items():
+        if pair > 0 and n > total / 2:
+            a, b = names[pair].split("~")
+            warnings.warn(
+                f"{a} and {b} correlate beyond 0.99 at {n:,} of {total:,} positions: the data do not tell them apart. "
+                f"Fix one, tie them with expr, or fit a simpler model",
+                stacklevel=2,
+            )
+
+
+def _count(block: npt.NDArray[np.int64]) -> Counter[int]:
+    values, counts = np.unique(block, return_counts=True)
+    return Counter(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+
+
+def _add(parts: list[Counter[int]]) -> Counter[int]:
+    return sum(parts, Counter())
