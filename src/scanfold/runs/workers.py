@@ -89,15 +89,15 @@ class Cluster:
 
     mortal = True
 
-    def __init__(self, client: Any, cluster: Any = None):
+    def __init__(self, client: Any, cluster: Any = None, wanted: int = 0):
         self._client, self._cluster = client, cluster
         self._finished: queue.Queue[tuple[Any, Any]] = queue.Queue()
         self._futures: dict[int, Any] = {}
         self._last_seen = self._complete = time.monotonic()
         self._checked = 0.0
         workers = client.scheduler_info(n_workers=-1)["workers"].values()
-        self._wanted = len(workers)
-        self.threads = sum(w["nthreads"] for w in workers) or 1
+        self._wanted = wanted or len(workers)
+        self.threads = wanted or sum(w["nthreads"] for w in workers) or 1
         limits = [w["memory_limit"] / w["nthreads"] for w in workers if w["memory_limit"]]
         self.memory = min(limits, default=float("inf"))
 
@@ -142,12 +142,19 @@ class Cluster:
             self._complete = now
         elif self._cluster is not None and now - self._complete > RESCALE:
             self._complete = now
-            self._cluster.scale(self._wanted)
+            self._replace_lost()
         if now - self._last_seen > PATIENCE:
             raise RunError(
                 f"no worker for {PATIENCE:.0f} s; see to the cluster, then run the same lines again: "
                 "what is finished is kept"
             )
+
+    def _replace_lost(self) -> None:
+        # Workers that died while starting stay in the cluster's books, which keeps it from starting others.
+        for name, worker in list(self._cluster.workers.items()):
+            if worker.status.name in ("closed", "failed"):
+                self._cluster.workers.pop(name, None)
+        self._cluster.scale(self._wanted)
 
     def stop(self) -> None:
         """Give up what has not ended."""
@@ -178,8 +185,9 @@ def find_workers(positions: int, releases_gil: bool) -> Iterator[Workers]:
             finally:
                 threads.stop()
     else:
-        with _local_cluster(os.cpu_count() or 1) as (client, cluster):
-            yield Cluster(client, cluster)
+        wanted = os.cpu_count() or 1
+        with _local_cluster(wanted) as (client, cluster):
+            yield Cluster(client, cluster, wanted)
 
 
 def _current_client() -> Any:
@@ -194,10 +202,11 @@ def _current_client() -> Any:
 
 
 @contextmanager
-def _local_cluster(workers: int, **options: Any) -> Iterator[tuple[Any, Any]]:
+def _local_cluster(workers: int, memory: int | None = None) -> Iterator[tuple[Any, Any]]:
     """Start single-threaded worker processes that listen on loopback only."""
     import dask
     from distributed import Client, LocalCluster
+    from distributed.system import MEMORY_LIMIT
 
     settings = {"distributed.scheduler.worker-ttl": "60s", "distributed.scheduler.allowed-failures": 20}
     environment = dict(os.environ)
@@ -205,21 +214,30 @@ def _local_cluster(workers: int, **options: Any) -> Iterator[tuple[Any, Any]]:
         try:
             with (
                 LocalCluster(
-                    n_workers=workers,
+                    n_workers=0,  # they are asked for below, so that one that dies at once is replaced like any other
+                    memory_limit=memory or MEMORY_LIMIT // workers,
                     threads_per_worker=1,
                     processes=True,
                     host="127.0.0.1",
                     dashboard_address="127.0.0.1:0",
                     worker_dashboard_address="127.0.0.1:0",
                     silence_logs=50,
-                    **options,
                 ) as cluster,
                 Client(cluster, set_as_default=False) as client,
             ):
+                cluster.scale(workers)
+                _wait_for_one(client)
                 _restore(environment)
                 yield client, cluster
         finally:
             _restore(environment)  # nannies set variables again whenever they start a worker
+
+
+def _wait_for_one(client: Any) -> None:
+    try:
+        client.wait_for_workers(1, timeout=PATIENCE)
+    except TimeoutError:
+        raise RunError(f"no worker process came up within {PATIENCE:.0f} s; `scanfold doctor` may tell why") from None
 
 
 def _restore(environment: dict[str, str]) -> None:
