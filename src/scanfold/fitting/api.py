@@ -13,8 +13,8 @@ import xarray as xr
 from dask.base import tokenize
 
 from scanfold import _apply
-from scanfold.conventions import InputError, InputTypeError, primary, record, require_dim, unknown, versions
-from scanfold.fitting import reference, results
+from scanfold.conventions import InputError, primary, record, versions
+from scanfold.fitting import checks, reference, results
 from scanfold.fitting.block import FitBlock, columns, engine_of
 from scanfold.fitting.components import Component, Unsupported, model_token, take_apart
 from scanfold.fitting.expressions import symbols, translate
@@ -24,8 +24,6 @@ from scanfold.fitting.registry import describe_model
 from scanfold.fitting.start import MeanStart, plan_guess, sample
 
 _LOG = logging.getLogger("scanfold")
-_ENGINES = ("auto", "batch", "lmfit")
-_GUESSES = ("auto", "model", "mean", "params")
 #: About one second of work on one core, in positions.
 _BLOCK = {"compiled": 65536, "array": 16384, "lmfit": 256}
 
@@ -117,19 +115,20 @@ def fit(
     [2.0, 3.0]
     """
     array = primary(data)
-    _check_options(engine, guess, likelihood, errors)
-    array = _check_data(array, dim)
-    model = _check_model(model)
+    checks.check_options(engine, guess, likelihood, errors)
+    array = checks.check_data(array, dim)
+    model = checks.check_model(model)
     if max_nfev is not None and max_nfev < 1:
         raise InputError(f"max_nfev is {max_nfev}; expected at least 1")
     scan = {str(d): int(s) for d, s in array.sizes.items() if d != dim}
-    x = _axis(array, dim)
+    x = checks.axis(array, dim)
     table = read_parameters(model, params, scan)
     for (index, _), own in table.own.items():
-        _check_labels(f"values of parameter {table.names[index]!r}", own, array)
+        checks.check_labels(f"values of parameter {table.names[index]!r}", own, array)
     results.check_names(table.names, array)
     reference.check_method(method)
-    options = _check_weights(weights, likelihood, array, dim)
+    weights = checks.check_weights(weights, likelihood, array, dim)
+    kind = "array" if isinstance(weights, xr.DataArray) else weights or "none"
 
     chosen, components, ops, reason = _choose_engine(engine, method, model, table, x)
     if reason:
@@ -138,113 +137,18 @@ def fit(
     problem = _problem(model, table, x, components, ops, chosen, method, stages, likelihood, max_nfev)
     problem, order = _starts(problem, table, plan, guess, retry)
     block = FitBlock(
-        problem, plan, order, options if not isinstance(options, xr.DataArray) else np.empty(0), "mean" in order,
-        covariance, poor_fit, no_signal, errors,
+        problem, plan, order, kind, "mean" in order, covariance, poor_fit, no_signal, errors,
     )  # fmt: skip
-    described = _describe(dim, model, table, problem, order, block, likelihood, stages, weights)
+    described = _describe(dim, model, table, problem, order, block, likelihood)
     provenance = record(
         "fit",
-        {"data": array, **({"weights": options} if isinstance(options, xr.DataArray) else {})},
+        {"data": array, **({"weights": weights} if isinstance(weights, xr.DataArray) else {})},
         described,
         releases_gil=chosen == "compiled",
     )
     array = _split(array, dim, _BLOCK[chosen])
-    packed = _lay(block, array, dim, table, options)
+    packed = _lay(block, array, dim, table, weights)
     return results.unpack(packed, block, array, dim, table, provenance)
-
-
-def _check_options(engine: str, guess: str, likelihood: str, errors: str) -> None:
-    for kind, value, valid in (
-        ("engine", engine, _ENGINES),
-        ("guess", guess, _GUESSES),
-        ("likelihood", likelihood, ("gaussian", "poisson")),
-        ("errors", errors, ("flag", "raise")),
-    ):
-        if value not in valid:
-            raise unknown(kind, value, valid)
-
-
-def _check_model(model: Any) -> lmfit.Model:
-    if isinstance(model, type) and issubclass(model, lmfit.Model):
-        raise InputTypeError(f"model is the class {model.__name__}; make one: {model.__name__}()")
-    if not isinstance(model, lmfit.Model):
-        if not callable(model):
-            raise InputTypeError(f"model is a {type(model).__name__}; expected an lmfit.Model or a function f(x, a, b)")
-        model = lmfit.Model(model)
-    variables = [v for v in model.independent_vars if v != "form"]
-    if len(variables) != 1:
-        raise InputError(f"the model has the independent variables {', '.join(variables)}; a fit along one dim has one")
-    if isinstance(model, lmfit.models.ComplexConstantModel):
-        raise InputError("the model is complex; a fit needs real values")
-    return model
-
-
-def _check_labels(what: str, array: xr.DataArray, data: xr.DataArray) -> None:
-    """Raise where an array is labelled otherwise than the data: by position it would be on other points."""
-    for dim in array.dims:
-        if dim in array.indexes and dim in data.indexes and not array.indexes[dim].equals(data.indexes[dim]):
-            raise InputError(
-                f"{what} and data have different coordinates along {dim!r}; type {what.split()[0]}.reindex_like(data), "
-                f"or drop them with .drop_vars({dim!r})"
-            )
-
-
-def _check_data(array: xr.DataArray, dim: str) -> xr.DataArray:
-    require_dim(array, dim)
-    if array.dtype.kind not in "iufb":
-        raise InputTypeError(f"data {array.name!r} has dtype {array.dtype}; expected real numbers")
-    if array.sizes[dim] == 0:
-        raise InputError(f"data {array.name!r} has no points along {dim!r}; check the selection")
-    chunks = dict(zip(array.dims, array.chunks or (), strict=False))
-    if len(chunks.get(dim, ())) > 1:
-        raise InputError(
-            f"data {array.name!r} is split into {len(chunks[dim])} chunks along {dim!r}, which a fit needs whole; "
-            f"type .chunk({{{dim!r}: -1}}) for a scan whose chunks are small, or open it with chunks that keep {dim!r} "
-            f"whole; for frames written one after the other use sf.transpose_scan"
-        )
-    return array.transpose(..., dim)
-
-
-def _axis(array: xr.DataArray, dim: str) -> Array:
-    if dim not in array.coords:
-        return np.arange(array.sizes[dim], dtype=np.float64)
-    x = np.asarray(array[dim].values)
-    if x.dtype.kind not in "iuf":
-        raise InputTypeError(f"coordinate {dim!r} has dtype {x.dtype}; a fit needs real numbers, e.g. time in seconds")
-    x = np.ascontiguousarray(x, np.float64)
-    if not np.isfinite(x).all():
-        raise InputError(f"coordinate {dim!r} has values that are NaN or inf; select those that are finite")
-    return x
-
-
-def _check_weights(weights: Any, likelihood: str, array: xr.DataArray, dim: str) -> xr.DataArray | Array | str | None:
-    if weights is None:
-        return None
-    if likelihood == "poisson":
-        raise InputError("likelihood='poisson' takes the weight of each point from its counts; leave weights out")
-    if isinstance(weights, str):
-        if weights != "counts":
-            raise unknown("weights", weights, ["counts"])
-        return weights
-    if not isinstance(weights, xr.DataArray):
-        values = np.asarray(weights)
-        if values.shape != (array.sizes[dim],):
-            raise InputError(
-                f"weights has shape {values.shape}; expected ({array.sizes[dim]},), one per point of {dim!r}"
-            )
-        weights = xr.DataArray(values, dims=dim)
-    if weights.dtype.kind not in "iufb":
-        raise InputTypeError(f"weights has dtype {weights.dtype}; expected real numbers")
-    _check_labels("weights", weights, array)
-    for name, size in weights.sizes.items():
-        if array.sizes.get(name) != size:
-            raise InputError(
-                f"weights has {size} points along {name!r}; data has {array.sizes.get(name, 'no such dim')}"
-            )
-    if dim not in weights.dims:
-        raise InputError(f"weights lacks the dimension {dim!r}; multiply them by a DataArray of ones over it")
-    aligned: xr.DataArray = weights.transpose(..., dim).drop_vars(list(weights.coords))
-    return aligned
 
 
 def _choose_engine(
@@ -341,7 +245,7 @@ def _starts(
 def _describe(
     dim: str,
     model: lmfit.Model, table: ParameterTable, problem: Problem, order: Sequence[str], block: FitBlock,
-    likelihood: str, stages: Any, weights: Any,
+    likelihood: str,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the options of a fit for the record, as plain names and numbers."""
     parameters: dict[str, dict[str, Any]] = {
@@ -361,7 +265,7 @@ def _describe(
         "engine": problem.engine,
         "method": problem.method,
         "likelihood": likelihood,
-        "weights": weights if isinstance(weights, str) or weights is None else "array",
+        "weights": None if block.weights == "none" else block.weights,
         "starts": list(order),
         "stages": [[table.names[i] for i in s] for s in problem.free],
         "keep_stages": problem.keep_stages,
@@ -401,7 +305,7 @@ def _lay(
         block.order, block.covariance, block.poor_tail, block.margin, block.errors, versions(), _content(block)
     )
     if block.mean:
-        average = block.weights if not isinstance(weights, xr.DataArray) else None
+        average: Array | str | None = weights if isinstance(weights, str) else None
         if isinstance(weights, xr.DataArray) and weights.dims == (dim,):
             average = np.asarray(weights.values, np.float64)
         step = MeanStart(block.problem, block.plan, average, engine_of(block.problem))

@@ -35,15 +35,15 @@ def engine_of(problem: Problem) -> Callable[[Problem, Rows], Raw]:
 class FitBlock:
     """Fit all positions of a block.
 
-    Called with data (N, n) and, as `weights`, `mean` and `problem.own` say, weights (N, n), the parameters of
-    the mean spectrum (N, P), and one value per position (N) for each parameter or bound of its own. Returns
-    (N, K): columns as `columns` lays them out.
+    Called with data (N, n) and, as `weights` ("none", "counts" or "array"), `mean` and `problem.own` say, weights
+    (N, n), the parameters of the mean spectrum (N, P), and one value per position (N) for each parameter or bound
+    of its own. Returns (N, K): columns as `columns` lays them out.
     """
 
     problem: Problem
     plan: GuessPlan | None
     order: tuple[str, ...]
-    weights: Array | str | None
+    weights: str
     mean: bool
     covariance: bool
     poor_tail: float
@@ -81,10 +81,10 @@ class FitBlock:
         values = np.array(data, np.float64, order="C")
         count = values.shape[0]
         extras = list(extras)
-        if isinstance(self.weights, str):
+        if self.weights == "counts":
             with np.errstate(invalid="ignore"):
                 weights = 1.0 / np.sqrt(np.maximum(values, 1.0))
-        elif self.weights is None:
+        elif self.weights == "none":
             weights = np.empty((count, 0))
         else:
             weights = np.array(extras.pop(0), np.float64, order="C")

@@ -203,14 +203,15 @@ def warn_correlated(fits: xr.Dataset) -> None:
     pairs = fits["correlated"].where(fitted, -1)
     counts: Counter[int] = _apply.reduce_blocks(pairs, _count, _add, Counter).compute()
     total = sum(n for pair, n in counts.items() if pair >= 0)
-    for pair, n in counts.items():
-        if pair > 0 and n > total / 2:
-            a, b = names[pair].split("~")
-            warnings.warn(
-                f"{a} and {b} correlate beyond 0.99 at {n:,} of {total:,} positions: the data do not tell them apart. "
-                f"Fix one, tie them with expr, or fit a simpler model",
-                stacklevel=2,
-            )
+    pairs_found = [(n, names[pair]) for pair, n in counts.items() if pair > 0]
+    correlated = sum(n for n, _ in pairs_found)
+    if correlated > total / 2:
+        most = ", ".join(f"{name.replace('~', ' and ')} at {n:,}" for n, name in sorted(pairs_found, reverse=True)[:3])
+        warnings.warn(
+            f"at {correlated:,} of {total:,} positions two parameters correlate beyond 0.99 ({most}): the data do not "
+            f"tell them apart. Fix one, tie them with expr, or fit a simpler model",
+            stacklevel=2,
+        )
 
 
 def _count(block: npt.NDArray[np.int64]) -> Counter[int]:
