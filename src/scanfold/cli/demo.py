@@ -25,7 +25,7 @@ SEED = 20
 POINTS = 400
 #: The part of the spectrum that is fitted, in 1/cm.
 WINDOW = (970.0, 1030.0)
-WORKERS, MEMORY = 2, 512 * 2**20
+WORKERS, MEMORY = 2, 400 * 2**20
 #: Rows of the map in one chunk of the file.
 ROWS = 16
 
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", metavar="FOLDER", default="scanfold_demo", help="where to write (default: %(default)s)"
     )
-    parser.add_argument("--size", metavar="NY,NX", default="1000,960", help="size of the map (default: %(default)s)")
+    parser.add_argument("--size", metavar="NY,NX", default="800,800", help="size of the map (default: %(default)s)")
     parser.add_argument("--keep", action="store_true", help="keep the scan, which is deleted otherwise")
 
 
@@ -47,10 +47,10 @@ def shifts() -> Array:
 
 
 def truth(y: Array, x: Array) -> dict[str, Array]:
-    """Return the true parameters where `y` and `x` run from 0 to 1: grains of a line on a sloping background."""
-    grain = np.sin(9 * x + 2 * y) * np.cos(7 * y - 3 * x)
+    """Return the true parameters where `y` and `x` run from 0 to 1: a line, but in small holes, on a background."""
+    hole = np.sin(40 * x + 5 * y) * np.cos(40 * y - 3 * x) > 0.999
     return {
-        "amplitude": np.where(grain > -0.15, 400.0 + 900.0 * (grain + 0.15) + 100.0 * y, 0.0),
+        "amplitude": np.where(hole, 0.0, 9000.0 + 6000.0 * np.sin(9 * x + 2 * y) * np.cos(7 * y - 3 * x)),
         "center": 1001.0 + 2.0 * np.sin(4 * x) * np.sin(5 * y),
         "sigma": 2.5 + 0.8 * x * y,
         "slope": 0.05 - 0.1 * x + 0.0 * y,
@@ -161,6 +161,7 @@ def _prepare(folder: Path, nbytes: int) -> None:
 
 @contextmanager
 def _timed(what: str) -> Iterator[None]:
+    print(f"{what} ...", flush=True)
     start = time.monotonic()
     yield
     print(f"{what}: {time.monotonic() - start:.1f} s", flush=True)

@@ -126,7 +126,7 @@ def _cluster() -> Check:
     from scanfold.runs.clients import local_client
 
     try:
-        with local_client(2, "256 MiB") as client:
+        with local_client(2, 256 * 2**20) as client:
             total = client.submit(sum, [1, 2, 3]).result(timeout=30)
             exposed = sorted(
                 {f"{a.ip}:{a.port}" for a in _listening() if not a.ip.startswith("127.") and a.ip != "::1"}

@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     from scanfold.fitting import summary
     from scanfold.runs import save
 
-    fits = make_fits(options)
+    fits, drawn = make_fits(options)
     with _workers(options):
         fits = save(fits, options["out"], progress=options["progress"])
     print(f"wrote {options['out']}")
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     if "report" in outputs:
         from scanfold.report import report
 
-        report(fits, outputs["report"])
+        report(fits, outputs["report"], **drawn)
         print(f"wrote {outputs['report']}")
     return 0
 
@@ -83,8 +83,8 @@ def gather(arguments: argparse.Namespace) -> dict[str, Any]:
     return options
 
 
-def make_fits(options: Mapping[str, Any]) -> Any:
-    """Return the fits as a lazy Dataset."""
+def make_fits(options: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Return the fits as a lazy Dataset, and what a report draws single fits from."""
     from scanfold.cli.models import parse_model
     from scanfold.conventions import primary
     from scanfold.fitting import fit
@@ -97,7 +97,7 @@ def make_fits(options: Mapping[str, Any]) -> Any:
     if weights is not None and not isinstance(weights, str):
         weights = select(weights, options["select"])
     require_dim(data, options["dim"])
-    return fit(
+    fits = fit(
         data,
         model,
         options["params"] or None,
@@ -106,6 +106,7 @@ def make_fits(options: Mapping[str, Any]) -> Any:
         stages=options["stages"] or None,
         **{k: options[k] for k in _OF_FIT},
     )
+    return fits, {"data": data, "model": model, "weights": weights}
 
 
 def select(array: Any, wanted: Mapping[str, Bounds]) -> Any:

@@ -99,15 +99,21 @@ def _make(name: str, positional: list[Any], options: dict[str, Any], text: str) 
     for option in options:
         if option not in accepted:
             raise unknown(f"option of {name}", option, accepted)
+    forms = getattr(classes[name], "valid_forms", ())
+    if "form" in options and options["form"] not in forms:
+        raise unknown(f"form of {name}", options["form"], forms)
     try:
-        return classes[name](**options)
+        model = classes[name](**options)
     except (TypeError, ValueError, IndexError) as error:
-        raise InputError(f"{ast.unparse(ast.parse(text, mode='eval'))}: {name}: {error}") from None
+        raise InputError(f"{name} in the model: {error}") from None
+    if not model.param_names:
+        raise InputError(f"{name} in the model has no parameters with {options}")
+    return model
 
 
 def _accepted(cls: type[lmfit.Model]) -> list[str]:
-    names = [n for n in inspect.signature(cls).parameters if n in ("prefix", "degree", "form", "xknots")]
-    return names
+    """Return the options that text may set; the others of lmfit's models take objects."""
+    return [n for n in inspect.signature(cls).parameters if n in ("prefix", "degree", "form", "xknots")]
 
 
 def _expression(positional: list[Any], options: dict[str, Any]) -> lmfit.Model:

@@ -7,9 +7,12 @@ from typing import Any
 
 from scanfold.conventions import InputError
 
+#: Positions that are drawn; the others are grey.
+BELIEVED = "status == 'converged'"
+
 
 def draw_maps(fits: Any, folder: Path) -> list[Path]:
-    """Draw each fitted parameter that varies somewhere into a PNG file of its name.
+    """Draw the map of each parameter into a PNG file of its name.
 
     Parameters
     ----------
@@ -38,7 +41,7 @@ def draw_maps(fits: Any, folder: Path) -> list[Path]:
     paths = []
     for name in parameter_names(fits):
         figure, ax = plt.subplots(figsize=(5.5, 4.5), layout="constrained")
-        plot.parameter_map(fits, name, ax=ax)
+        plot.parameter_map(fits, name, query=BELIEVED, ax=ax)
         paths.append(folder / f"{name}.png")
         figure.savefig(paths[-1], dpi=120)
         plt.close(figure)

@@ -9,24 +9,28 @@ from typing import Any
 from scanfold.conventions import RunError
 from scanfold.runs.workers import _local_cluster
 
+#: How long a scheduler may take to answer.
+TIMEOUT = "10s"
+
 
 @contextmanager
-def local_client(workers: int, memory_limit: str | int = "auto") -> Iterator[Any]:
+def local_client(workers: int, memory: int | None = None) -> Iterator[Any]:
     """Start single-threaded worker processes on loopback, and make them the current Client.
 
     Parameters
     ----------
     workers : int
         Number of processes.
-    memory_limit : str or int
-        Of each, as in ``distributed.LocalCluster``: bytes, or words such as ``"512 MiB"``.
+    memory : int, optional
+        Limit of each, in bytes; an equal share of the machine's if not given.
 
     Yields
     ------
     distributed.Client
         `scanfold.save` uses it inside the block.
     """
-    with _local_cluster(workers, memory_limit=memory_limit) as (client, _), client.as_current():
+    with _local_cluster(workers, memory) as (client, _), client.as_current():
+        client.wait_for_workers(workers, timeout=60)
         yield client
 
 
@@ -52,7 +56,7 @@ def connect(address: str) -> Iterator[Any]:
     from distributed import Client
 
     try:
-        client = Client(address, set_as_default=False, timeout="10s")
+        client = Client(address, set_as_default=False, timeout=TIMEOUT)
     except (OSError, ValueError, TimeoutError) as error:
         raise RunError(
             f"no scheduler answers at {address!r} ({type(error).__name__}); start one with "
