@@ -8,9 +8,10 @@ import cmath
 import math
 
 import numpy as np
-from numba import njit
 
-_jit = njit(nogil=True, cache=True, error_model="numpy")
+from scanfold.fitting._jit_kernels import jit
+
+_jit = jit()
 
 CONST, PARAM, X, ADD, SUB, MUL, DIV, POW, NEG = range(9)
 (
@@ -100,11 +101,11 @@ def _unary(op, a):
     if op == EXP:
         return math.exp(a)
     if op == LOG:
-        return math.log(a) if a > 0.0 else np.nan
+        return np.log(a)
     if op == LOG10:
-        return math.log10(a) if a > 0.0 else np.nan
+        return np.log10(a)
     if op == LOG1P:
-        return math.log1p(a) if a > -1.0 else np.nan
+        return np.log1p(a)
     if op == EXPM1:
         return math.expm1(a)
     if op == SIN:

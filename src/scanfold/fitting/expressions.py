@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -19,15 +19,15 @@ from scanfold.fitting import _expression_kernels as op
 #: Longest expression that is taken from a user, in characters.
 MAX_LENGTH = 200
 
-_CONSTANTS = {"pi": math.pi, "e": math.e, "tiny": 1.0e-15}
+_CONSTANTS = {"pi": math.pi, "e": math.e}
 _BINARY = {ast.Add: op.ADD, ast.Sub: op.SUB, ast.Mult: op.MUL, ast.Div: op.DIV, ast.Pow: op.POW}
+#: Names are those of lmfit's interpreter, so that both engines take the same expressions.
 _FUNCTIONS = {
     "sqrt": op.SQRT, "exp": op.EXP, "log": op.LOG, "ln": op.LOG, "log10": op.LOG10, "log1p": op.LOG1P,
     "expm1": op.EXPM1, "sin": op.SIN, "cos": op.COS, "tan": op.TAN, "arcsin": op.ASIN, "asin": op.ASIN,
     "arccos": op.ACOS, "acos": op.ACOS, "arctan": op.ATAN, "atan": op.ATAN, "sinh": op.SINH, "cosh": op.COSH,
-    "tanh": op.TANH, "abs": op.ABS, "erf": op.ERF, "erfc": op.ERFC, "erfcx": op.ERFCX, "gamma": op.GAMMA,
-    "gamfcn": op.GAMMA, "lgamma": op.LGAMMA, "gammaln": op.LGAMMA, "loggammafcn": op.LGAMMA, "square": op.SQUARE,
-    "sign": op.SIGN, "floor": op.FLOOR, "ceil": op.CEIL,
+    "tanh": op.TANH, "abs": op.ABS, "erf": op.ERF, "erfc": op.ERFC, "gamfcn": op.GAMMA, "loggammafcn": op.LGAMMA,
+    "square": op.SQUARE, "sign": op.SIGN, "floor": op.FLOOR, "ceil": op.CEIL,
 }  # fmt: skip
 _FUNCTIONS_OF_TWO = {
     "arctan2": op.ATAN2, "atan2": op.ATAN2, "max": op.MAX, "min": op.MIN, "pow": op.POW, "betalnfnc": op.BETALN,
@@ -62,24 +62,27 @@ def translate(expression: str, names: Mapping[str, int], *, x: str | None = None
     >>> translate("2*sigma", {"sigma": 0}).tolist()
     [[0.0, 2.0], [1.0, 0.0], [5.0, 0.0]]
     """
-    try:
-        tree = ast.parse(expression.strip(), mode="eval")
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise InputError(f"expression {expression[:80]!r} is not Python arithmetic: {error}") from None
     translator = _Translator(expression, names, x)
-    translator.visit(tree.body)
+    try:
+        translator.visit(_parse(expression).body)
+    except RecursionError:
+        raise InputError(f"expression {expression[:80]!r} is nested too deeply") from None
     return np.array(translator.code, dtype=np.float64).reshape(-1, 2)
 
 
-def symbols(expression: str) -> set[str]:
-    """Return the names an expression uses, functions and constants left out."""
+def symbols(expression: str, names: Container[str] = ()) -> set[str]:
+    """Return the names an expression uses: not its functions, nor constants that are not among `names`."""
+    tree = _parse(expression)
+    called = {id(n.func) for n in ast.walk(tree) if isinstance(n, ast.Call)}
+    used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and id(n) not in called}
+    return {n for n in used if n in names or n not in _CONSTANTS}
+
+
+def _parse(expression: str) -> ast.Expression:
     try:
-        tree = ast.parse(expression.strip(), mode="eval")
+        return ast.parse(expression.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise InputError(f"expression {expression[:80]!r} is not Python arithmetic: {error}") from None
-    called = {n.func.id for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
-    used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
-    return used - called - set(_CONSTANTS)
 
 
 class _Translator:
@@ -100,7 +103,7 @@ class _Translator:
 
     def visit(self, node: ast.expr) -> None:
         if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
-            self.emit(op.CONST, node.value)
+            self.emit(op.CONST, _as_float(node.value))
         elif isinstance(node, ast.Name):
             self.name(node.id)
         elif isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
@@ -154,6 +157,13 @@ class _Translator:
                 self.emit(op.LGAMMA_REAL)
                 return
         self.visit(node)
+
+
+def _as_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def _parts(node: ast.expr) -> tuple[ast.expr | None, ast.expr | None]:

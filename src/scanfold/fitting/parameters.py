@@ -170,7 +170,7 @@ def _table(
     merged: lmfit.Parameters, hints: lmfit.Parameters, own: Mapping[tuple[str, int], xr.DataArray]
 ) -> ParameterTable:
     names = list(merged)
-    used = {s for p in merged.values() if p.expr for s in symbols(p.expr)}
+    used = {s for p in merged.values() if p.expr for s in symbols(p.expr, names)}
     for name in names:
         if name not in hints and name not in used and not merged[name].expr:
             raise unknown("parameter", name, hints)
@@ -214,11 +214,11 @@ def _ordered(expressions: Mapping[str, str], names: Iterable[str]) -> list[tuple
     ordered: list[tuple[str, str]] = []
     waiting = dict(expressions)
     for name, text in expressions.items():
-        for symbol in symbols(text):
+        for symbol in symbols(text, known):
             if symbol not in known:
                 raise unknown(f"name in expr of parameter {name!r}:", symbol, known)
     while waiting:
-        ready = [n for n, text in waiting.items() if not symbols(text) & set(waiting)]
+        ready = [n for n, text in waiting.items() if not symbols(text, known) & set(waiting)]
         if not ready:
             raise InputError(f"the expressions of {', '.join(waiting)} refer to each other in a circle")
         ordered += [(n, waiting.pop(n)) for n in ready]

@@ -87,14 +87,28 @@ def fit_block(problem: Problem, rows: Rows) -> Raw:
     if problem.method == "leastsq":
         options["fit_kws"] = {"Dfun": _slopes(model), "col_deriv": 1, "ftol": 1e-15, "xtol": 1e-15}
     reference = _Reference(problem, model, next(v for v in model.independent_vars if v != "form"), options)
-    template = problem.params.copy()
+    template = _unevaluated(problem.params)
     for r in range(rows.data.shape[0]):
         keep = rows.keep[r] if rows.keep.shape[1] else np.ones(rows.data.shape[1], bool)
         if keep.sum() < max(1, len(problem.free[-1])):
             raw.code[r] = _TOO_FEW
         else:
             _fit_position(reference, template, rows, r, keep, raw)
+        if raw.code[r] in (_FAILED, _INVALID):
+            # lmfit's interpreter would raise the same error again, whatever the values.
+            template = _unevaluated(problem.params)
     return raw
+
+
+def _unevaluated(params: lmfit.Parameters) -> lmfit.Parameters:
+    """Copy parameters without evaluating their expressions, which may have no value at the common start."""
+    copied = lmfit.Parameters()
+    for name, p in params.items():
+        copied.add(name, value=-np.inf if p.expr else p._val, min=p.min, max=p.max, vary=p.vary)
+    for name, p in params.items():
+        if p.expr:
+            copied[name].expr = p.expr
+    return copied
 
 
 def _fit_position(reference: _Reference, params: lmfit.Parameters, rows: Rows, r: int, keep: Any, raw: Raw) -> None:
@@ -136,6 +150,7 @@ def _try(reference: _Reference, params: lmfit.Parameters, data: Array, weights: 
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:
+            params.update_constraints()
             start = np.asarray(reference.model.eval(params, **axis), float)
             if not np.isfinite(start).all():
                 return _INVALID
@@ -168,5 +183,6 @@ def _store(problem: Problem, result: Any, raw: Raw, r: int) -> None:
 def _is_regular(covar: Array) -> bool:
     """Say whether a covariance is more than rounding: not that of parameters which only act together."""
     errors = np.sqrt(np.diag(covar))
-    correlation = covar / np.outer(errors, errors)
+    with np.errstate(all="ignore"):
+        correlation = covar / np.outer(errors, errors)
     return bool(np.isfinite(correlation).all() and np.linalg.eigvalsh(correlation)[0] > 1e-13)
