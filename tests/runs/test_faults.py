@@ -108,10 +108,10 @@ def test_a_killed_worker_loses_nothing(tmp_path, calls, processes):
 
 
 def test_a_position_that_kills_is_condemned_and_no_other(tmp_path, calls, processes):
-    ds = toys.maps(toys.scan(3, 5), toys.Kernel(calls, exit_at=7), gil=True)
+    ds = toys.maps(toys.scan(2, 3), toys.Kernel(calls, exit_at=4), gil=True)
     saved = runs.save(ds, tmp_path / "a.zarr", progress=False)
-    expected = toys.maps(toys.scan(3, 5)).compute()
-    bad = (toys.scan(3, 5)[..., 0] == 7).values
+    expected = toys.maps(toys.scan(2, 3)).compute()
+    bad = (toys.scan(2, 3)[..., 0] == 4).values
     assert bad.sum() == 1
     assert saved["status"].values[bad] == toys.FLAGS["crashed"]
     assert np.isnan(saved["mean"].values[bad]).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -348,6 +349,12 @@ def test_progress_ends_with_a_count_of_each_status(tmp_path, capsys):
     err = capsys.readouterr().err
     assert "120 positions in" in err
     assert f"{counts[0]} converged, {counts[1]} poor_fit" in err
+
+
+def test_a_long_run_says_beforehand_what_it_takes(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(runs.store, "LONG", 0.0)
+    runs.save(toys.maps(toys.scan(y=12, x=10), toys.Kernel(delay=0.005)), tmp_path / "a.zarr")
+    assert re.search(r"save: about \d+ s on \d+ threads: \d+ blocks of y \d+ × x 10, 0\.\d s", capsys.readouterr().err)
 
 
 def _unfinish(store: Path) -> None:

@@ -281,6 +281,22 @@ def fit_blocks(scan: Scan, costs: Mapping[int, Mapping[str, float]], threads: in
     return fitted
 
 
+def predict(scan: Scan, number: int, fitted: Group, cost: Mapping[str, float], threads: int) -> tuple[float, str]:
+    """Return how many seconds the blocks of a group will take, and that in words."""
+    cell = scan.groups[number]
+    rows = math.prod(fitted.block)
+    # A block of several cells reads each; one that is part of a cell reads it whole.
+    seconds = cost["fixed"] * max(1.0, rows / math.prod(cell.block)) + cost["per_row"] * rows
+    blocks = math.prod(math.ceil(scan.ds.sizes[d] / b) for d, b in zip(fitted.dims, fitted.block, strict=True))
+    total = blocks * seconds / min(threads, blocks)
+    shape = " × ".join(f"{d} {n}" for d, n in zip(fitted.dims, fitted.block, strict=True))
+    memory = (cost["peak"] + _bytes(scan.ds, fitted)) / 2**20
+    return total, (
+        f"about {total:.0f} s on {threads} threads: "
+        f"{blocks} blocks of {shape}, {seconds:.1f} s and {memory:.0f} MiB each"
+    )
+
+
 def _resize(group: Group, shape: Sequence[int]) -> Group:
     return Group(group.dims, group.names, tuple(shape), tuple(shape))
 

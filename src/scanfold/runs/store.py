@@ -25,6 +25,9 @@ from scanfold.runs.scheduler import Run
 from scanfold.runs.worker import try_rows
 from scanfold.runs.workers import Workers, find_workers
 
+#: Seconds from which a run says beforehand how long it will take.
+LONG = 10.0
+
 
 def save(
     ds: xr.Dataset | xr.DataArray, store: str | os.PathLike[str], *, resume: bool = True, progress: bool = True
@@ -165,7 +168,7 @@ def _compute(
             if kept:
                 scan.groups = plan.from_json(kept["plan"])
             else:
-                scan.groups = list(groups) if groups is not None else _fit(scan, workers)
+                scan.groups = list(groups) if groups is not None else _fit(scan, workers, label if show else None)
                 create(ds, scan.groups, ledger.store, compress=compress)
                 content = {"run": scan.run, "identity": work, "plan": plan.to_json(scan.groups), "ready": True}
                 ledger.write(content)
@@ -194,8 +197,8 @@ def _prologue(scan: plan.Scan, ledger: Ledger, workers: Workers) -> None:
         graphs.substitute(scan.graph, key, value)
 
 
-def _fit(scan: plan.Scan, workers: Workers) -> list[plan.Group]:
-    """Try a few positions of each group, and choose its blocks."""
+def _fit(scan: plan.Scan, workers: Workers, label: str | None) -> list[plan.Group]:
+    """Try a few positions of each group, choose its blocks, and say what a long run will take."""
     plan.fit_blocks(scan, {}, workers.threads, workers.memory)  # refuses what cannot fit, before anything is read
     costs = {}
     for number in range(len(scan.groups)):
@@ -208,7 +211,12 @@ def _fit(scan: plan.Scan, workers: Workers) -> list[plan.Group]:
                 costs[number] = {**cost, "independent": len(block.pieces) == 1}
         except Exception:
             continue
-    return plan.fit_blocks(scan, costs, workers.threads, workers.memory)
+    fitted = plan.fit_blocks(scan, costs, workers.threads, workers.memory)
+    for number, cost in costs.items():
+        seconds, text = plan.predict(scan, number, fitted[number], cost, workers.threads)
+        if label is not None and seconds > LONG:
+            print(f"{label}: {text}", file=sys.stderr, flush=True)
+    return fitted
 
 
 def _blocks(scan: plan.Scan, ledger: Ledger, workers: Workers, total: int, show: bool, label: str) -> None:
