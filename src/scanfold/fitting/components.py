@@ -16,6 +16,7 @@ import numpy.typing as npt
 from dask.base import tokenize
 from lmfit import lineshapes, models
 
+from scanfold.conventions import unknown
 from scanfold.fitting.expressions import symbols, translate
 
 Array = npt.NDArray[np.float64]
@@ -81,6 +82,8 @@ def take_apart(model: lmfit.Model, x: Array) -> tuple[list[Component], list[int]
     ------
     Unsupported
         If a part has another operator, several independent variables, or complex values.
+    InputError
+        For a form that a step does not have.
     """
     if isinstance(model, lmfit.model.CompositeModel):
         if model.op not in _OPERATORS:
@@ -114,6 +117,8 @@ def _component(model: lmfit.Model, x: Array) -> Component:
         leaf = _LEAF_OF[model.func]
         form = str(options.get("form", "bose" if leaf == "thermal" else "linear")).lower()
         table = _THERMAL if leaf == "thermal" else _FORMS
+        if form not in table:
+            raise unknown(f"form of {type(model).__name__}", form, table)
         aux = np.array([table[form]]) if leaf in ("thermal", "step", "rectangle") else np.zeros(0)
         return Component(leaf, tuple(prefix + a for a in arguments if a != "form"), aux)
     function = functools.partial(model.func, **options) if options else model.func

@@ -19,6 +19,15 @@ MODELS: dict[str, type[lmfit.Model]] = {
     for name in sorted(dir(models))
     if name.endswith("Model") and name not in ("Model", "Gaussian2dModel", "ComplexConstantModel")
 }
+#: What describes a model of this name, beside its prefix.
+_OPTIONS = {
+    "PolynomialModel": ("degree",),
+    "SplineModel": ("xknots",),
+    "ExpressionModel": ("expr", "independent_vars"),
+    "StepModel": ("form",),
+    "RectangleModel": ("form",),
+    "ThermalDistributionModel": ("form",),
+}
 
 
 def describe_model(model: lmfit.Model) -> dict[str, Any]:
@@ -39,7 +48,7 @@ def describe_model(model: lmfit.Model) -> dict[str, Any]:
     described: dict[str, Any] = {"model": name}
     if model.prefix:
         described["prefix"] = model.prefix
-    if name not in MODELS:
+    if MODELS.get(name) is not type(model):
         function = getattr(model.func, "func", model.func)
         return described | {"function": f"{function.__module__}.{function.__qualname__}"}
     if isinstance(model, models.PolynomialModel):
@@ -68,14 +77,27 @@ def build_model(described: dict[str, Any]) -> lmfit.Model:
     if "function" in described:
         raise InputError(f"the model is a function of yours, {described['function']}; pass it: model=…")
     options = {k: v for k, v in described.items() if k != "model"}
-    name = described["model"]
+    name = described.get("model")
     if name not in MODELS:
         raise unknown("model", name, MODELS)
-    if name == "ExpressionModel":
-        expression, (variable, *_) = str(options["expr"]), options["independent_vars"]
-        if len(expression) > MAX_LENGTH:
-            raise InputError(f"the expression of the model has {len(expression)} characters; at most {MAX_LENGTH}")
-        # lmfit would run it: only checked arithmetic gets there.
-        names = sorted(symbols(expression) - {variable})
-        translate(expression, {n: i for i, n in enumerate(names)}, x=variable)
-    return MODELS[name](**options)
+    # Options that an edited file might add, such as init_script, could run code.
+    for option in options:
+        if option not in ("prefix", *_OPTIONS.get(name, ())):
+            raise unknown(f"option of {name}", option, ("prefix", *_OPTIONS.get(name, ())))
+    try:
+        if name == "ExpressionModel":
+            _check_expression(**options)
+        return MODELS[name](**options)
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} cannot be made from {options}: {error}") from None
+
+
+def _check_expression(expr: str, independent_vars: list[str], prefix: str = "") -> None:
+    """Raise unless an expression is arithmetic: lmfit would run anything."""
+    if len(expr) > MAX_LENGTH:
+        raise InputError(f"the expression of the model has {len(expr)} characters; at most {MAX_LENGTH}")
+    (variable,) = independent_vars
+    names = sorted(symbols(expr) - {variable})
+    translate(expr, {n: i for i, n in enumerate(names)}, x=variable)
