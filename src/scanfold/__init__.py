@@ -9,6 +9,7 @@ The names below load on first use, so that ``import scanfold`` stays fast.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -30,11 +31,18 @@ _PUBLIC = {
 
 __all__ = ["__version__", *_PUBLIC]
 
+#: Gives xarray objects their ``.scanfold``. It needs xarray, so it waits for the first public name, unless xarray is
+#: there already.
+_ACCESSOR = "scanfold.accessor"
+if "xarray" in sys.modules:
+    import_module(_ACCESSOR)
+
 
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first asked for."""
     if name not in _PUBLIC:
         raise AttributeError(f"module 'scanfold' has no attribute {name!r}; it has {', '.join(sorted(_PUBLIC))}")
+    import_module(_ACCESSOR)
     module = import_module(_PUBLIC[name])
     return getattr(module, name, module)
 

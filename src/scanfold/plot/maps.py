@@ -13,6 +13,8 @@ from scanfold.plot import colours
 from scanfold.plot.positions import Axis, axis_of, drawable, kept, plain, scan_dims, titled, used_in
 
 _KINDS = ("auto", "image", "line", "bars")
+#: Characters of a name at a tick.
+_LONGEST = 18
 _Array = npt.NDArray[np.float64]
 
 
@@ -72,7 +74,7 @@ def parameter_map(
     beside = f"{name}_stderr" if not errors and kind != "image" and f"{name}_stderr" in fits else None
     wanted = [n for n in (shown, beside, *used_in(str(query or ""), fits)) if n in fits.data_vars]
     maps = fits[list(dict.fromkeys(wanted))].compute()
-    keep = kept(maps, query).values
+    keep = kept(maps, query).transpose(*dims).values
     values = maps[shown].transpose(*dims).values.astype(np.float64)
     error = None if beside is None else maps[beside].transpose(*dims).values
     ax = _axes(ax)
@@ -179,6 +181,7 @@ def _regular(values: _Array) -> tuple[_Array, float]:
 def name_ticks(axis: Any, words: list[str]) -> None:
     """Write names at the ticks: all of them up to 40, else every n-th."""
     step = -(-len(words) // 40)
+    words = [w if len(w) <= _LONGEST else w[: _LONGEST - 1] + "…" for w in words]
     rotate = axis.axis_name == "x" and (len(words) > 8 or max(map(len, words)) > 8)
     axis.set_ticks(range(0, len(words), step), words[::step], **({"rotation": 90} if rotate else {}))
 

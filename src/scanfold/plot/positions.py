@@ -67,7 +67,7 @@ def axis_of(fits: xr.Dataset, dim: str) -> Axis:
                 return Axis(coordinate.values.astype(np.float64), None, label, units)
             words = [plain(v) for v in coordinate.values]
             return Axis(np.arange(len(words), dtype=np.float64), words, label, units)
-    return Axis(np.arange(fits.sizes[dim], dtype=np.float64), None, titled(f"{dim} (index)", None), None)
+    return Axis(np.arange(fits.sizes[dim], dtype=np.float64), None, _index_label(dim), None)
 
 
 def titled(long_name: str, units: object) -> str:
@@ -88,7 +88,14 @@ def readable(units: object) -> str:
 
 def thin(fits: xr.Dataset, most: int) -> xr.Dataset:
     """Return every n-th position of each scan dim, so that none has more than `most`."""
-    return fits.isel({d: slice(None, None, -(-fits.sizes[d] // most)) for d in scan_dims(fits)})
+    steps = {d: -(-fits.sizes[d] // most) for d in scan_dims(fits)}
+    bare = [d for d in steps if steps[d] > 1 and axis_of(fits, d).label == _index_label(d)]
+    numbered = {d: (d, np.arange(fits.sizes[d]), {"long_name": _index_label(d)}) for d in bare}
+    return fits.assign_coords(numbered).isel({d: slice(None, None, step) for d, step in steps.items()})
+
+
+def _index_label(dim: str) -> str:
+    return plain(f"{dim} (index)")
 
 
 def words_of(status: xr.DataArray) -> np.ndarray:
@@ -211,7 +218,7 @@ def _index(fits: xr.Dataset, dim: str, value: Any) -> int:
         if value not in names:
             raise unknown(dim, value, map(str, names))
         return names.index(value)
-    if axis.words is not None or axis.label == titled(f"{dim} (index)", None):
+    if axis.words is not None or axis.label == _index_label(dim):
         raise InputError(f"{dim}={value!r}: {dim!r} has no numbers to look it up in; give an index or a name")
     try:
         return int(np.abs(axis.values - float(value)).argmin())

@@ -1,0 +1,272 @@
+"""`report`: everything about a run of fits on one self-contained page."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from scanfold.conventions import InputError, ScanError, describe_input, primary, provenance, versions
+from scanfold.fitting.results import parameter_names, summary
+from scanfold.io import open_scan
+from scanfold.plot.overview import quality
+from scanfold.plot.positions import drawable, kept, scan_dims, thin
+from scanfold.plot.tally import tally
+from scanfold.report import figures, recipe, statistics
+from scanfold.report.markup import Markup, element, image, page, section, table
+
+#: Bytes of all PNGs together; in base64 and with the text that stays below 5 MB.
+_IMAGES = 3_300_000
+#: Maps up to this size are computed at once; larger ones are read variable by variable.
+_AT_ONCE = 2**30
+#: Pixels along a side of a map, parameters with maps, worst fits shown, rows of a table of all positions.
+_PIXELS, _MAPS, _WORST, _ROWS = 600, 40, 6, 60
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What the sections are written from."""
+
+    fits: xr.Dataset
+    recorded: Mapping[str, Any]
+    names: list[str]
+    varying: list[str]
+    good: str | None
+    good_name: str
+    limit: int
+
+
+def report(
+    fits: xr.Dataset,
+    path: str | Path,
+    data: xr.DataArray | xr.Dataset | None = None,
+    *,
+    model: Callable[..., Any] | None = None,
+    weights: Any = None,
+) -> Path:
+    """Write one self-contained HTML page about a run of fits.
+
+    It holds what was fitted and how, counts of each status in words, statistics and maps of the parameters, the
+    worst fits, and the lines that make the fits again. It is smaller than 5 MB and loads nothing.
+
+    Parameters
+    ----------
+    fits : Dataset
+        Of `scanfold.fit` or `scanfold.open_scan`: grids, lines and named groups. Lazy maps of up to 1 GiB are
+        computed once; larger ones variable by variable, so save them first.
+    path : str or Path
+        Of the page; an existing file is replaced.
+    data : DataArray, or Dataset with a primary variable, optional
+        What was fitted, to draw the worst fits; otherwise the recorded file is opened, if all of it was fitted.
+    model : lmfit.Model or callable, optional
+        Needed to draw the fits of a function of your own.
+    weights : DataArray or array, optional
+        The weights of the fit, where they were an array, for the same end.
+
+    Returns
+    -------
+    Path
+        Of the page.
+
+    Raises
+    ------
+    InputError
+        Before any computing: if `fits` holds no fits, has more than two scan dims, or the folder is not there.
+
+    Examples
+    --------
+    >>> import tempfile, lmfit, scanfold as sf
+    >>> line = xr.DataArray([[1.0, 3.1, 4.9, 7.0]], dims=("position", "time"))
+    >>> fits = sf.fit(line, lmfit.models.LinearModel(), dim="time")
+    >>> page = report(fits, Path(tempfile.mkdtemp()) / "report.html", line)
+    >>> "slope" in page.read_text()
+    True
+    """
+    target = Path(path)
+    _check(fits, target)
+    run = _load(fits)
+    content = [
+        _header(run),
+        section("What was fitted", *_what(run)),
+        section("What became of the fits", *_status(run)),
+        section(f"Parameters of the {run.good_name}", *_parameters(run)),
+        section("All positions", *_all_positions(run)),
+        section("Worst fits", *_worst(run, data, model, weights)),
+        section("To make these fits again", *_again(run)),
+        section("How to cite", *_cite(run)),
+    ]
+    _write(target, page(str(fits.attrs.get("title", "fits")), *content))
+    return target
+
+
+def _check(fits: xr.Dataset, target: Path) -> None:
+    dims = scan_dims(fits)
+    parameter_names(fits)
+    missing = [n for n in ("redchi", "nfev", "n_used") if n not in fits]
+    if missing:
+        raise InputError(f"this Dataset lacks {', '.join(missing)}; expected what sf.fit returns")
+    if len(dims) not in (1, 2) or 0 in fits["status"].shape:
+        raise InputError(f"the maps have the shape {dict(fits['status'].sizes)}; select until one or two dims are left")
+    if target.is_dir():
+        raise InputError(f"{target} is a folder; name the page, e.g. {target / 'report.html'}")
+    if not target.absolute().parent.is_dir():
+        raise InputError(f"the folder {target.absolute().parent} is not there; make it first")
+
+
+def _load(fits: xr.Dataset) -> _Run:
+    names = parameter_names(fits)
+    fits = fits[drawable(fits)]
+    if fits.nbytes <= _AT_ONCE:
+        fits = fits.compute()
+    recorded = provenance(fits)
+    parameters = recorded.get("options", {}).get("parameters", {})
+    varying = [n for n in names if parameters.get(n, {}).get("vary", True)]
+    shown = min(len(varying), _MAPS)
+    return _Run(fits, recorded, names, varying, *statistics.good_positions(fits), _IMAGES // (shown + _WORST + 1))
+
+
+def _header(run: _Run) -> Markup:
+    sizes = " × ".join(f"{run.fits.sizes[d]:,} {d}" for d in scan_dims(run.fits))
+    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    used = ", ".join(f"{n} {v}" for n, v in run.recorded.get("versions", versions()).items())
+    return element(
+        "header",
+        element("h1", run.fits.attrs.get("title", "fits")),
+        element("p", f"{run.fits['status'].size:,} positions ({sizes}). Page made {made}. Fitted with {used}.",
+                class_="note"),
+    )  # fmt: skip
+
+
+def _what(run: _Run) -> list[Markup]:
+    if run.recorded.get("operation") != "fit":
+        return [element("p", "The Dataset holds no record of how it was made.")]
+    options = run.recorded["options"]
+    source = run.recorded.get("inputs", {}).get("data", {}).get("source", {})
+    rows: list[list[object]] = [["model", recipe.model_code(options["model"])], *recipe.option_rows(options)]
+    if "path" in source:
+        when = datetime.fromtimestamp(source.get("mtime_ns", 0) / 1e9, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        rows.append(["input file", f"{source['path']}, {source.get('size', 0):,} bytes, changed {when}"])
+    if "dataset" in source:
+        rows.append(["dataset", source["dataset"]])
+    head = ("parameter", "start", "min", "max", "varies", "expression")
+    return [table(("", ""), rows), table(head, recipe.parameter_rows(options))]
+
+
+def _status(run: _Run) -> list[Markup]:
+    counts = tally(run.fits)
+    rows = [
+        [word.replace("_", " "), n, f"{n / counts.positions:.1%}", statistics.MEANINGS.get(word, "")]
+        for word, n in sorted(counts.status.items(), key=lambda item: -item[1])
+    ]
+    picture = figures.draw(lambda figure: quality(run.fits, figure=figure), (10, 7), run.limit)
+    text = "Map and counts of the status; histograms of redchi and of the evaluations of the model"
+    return [table(("status", "positions", "", "meaning"), rows), image(picture, text)]
+
+
+def _parameters(run: _Run) -> list[Markup]:
+    good = kept(run.fits, run.good).values
+    head = ("parameter", "positions", "median", "16th percentile", "84th percentile", "median error")
+    parts = [table(head, statistics.parameter_rows(run.fits, run.names, good))]
+    small = thin(run.fits, _PIXELS)
+    size = (12, 3.4) if len(scan_dims(run.fits)) == 2 else (11, 3.2)
+    for name in run.varying[:_MAPS]:
+        here = small[[name, f"{name}_stderr", "status"]].compute()
+        drawn = figures.draw(partial(figures.draw_parameter, fits=here, name=name, query=run.good), size, run.limit)
+        parts += [element("h3", name), image(drawn, f"Values, errors and histogram of {name}")]
+    if len(run.varying) > _MAPS:
+        parts.append(element("p", f"No maps here of {', '.join(run.varying[_MAPS:])}.", class_="note"))
+    if small.sizes != run.fits.sizes:
+        parts.append(element("p", "The maps are thinned; the statistics are of all positions.", class_="note"))
+    return parts
+
+
+def _all_positions(run: _Run) -> list[Markup]:
+    """Return the table of all positions of short lines and of named groups."""
+    if len(scan_dims(run.fits)) != 1 or run.fits["status"].size > _ROWS:
+        return []
+    frame = summary(run.fits)
+    rows = [[v.item() if isinstance(v, np.generic) else v for v in row] for row in frame.itertuples(index=False)]
+    return [table(list(frame.columns), rows)]
+
+
+def _worst(
+    run: _Run, data: xr.DataArray | xr.Dataset | None, model: Callable[..., Any] | None, weights: Any
+) -> list[Markup]:
+    places = statistics.worst(run.fits, _WORST)
+    if not places:
+        return [element("p", "No position has a fit.")]
+    head = [*scan_dims(run.fits), "status", "redchi", *run.varying]
+    parts = [
+        element("p", "The largest reduced χ² among all positions that kept their numbers.", class_="note"),
+        table(head, statistics.position_rows(run.fits, run.varying, places)),
+    ]
+    try:
+        array = _recorded_data(run.recorded) if data is None else primary(data)
+        one = partial(figures.draw_position, fits=run.fits, data=array, model=model, weights=weights)
+        for place in places:
+            drawn = figures.draw(partial(one, place=place), (7, 4), run.limit)
+            where = ", ".join(f"{d} {i}" for d, i in place.items())
+            parts.append(image(drawn, f"Data, best fit and residual at {where}"))
+    except ScanError as error:
+        parts.append(element("p", f"Not drawn: {error}", class_="note"))
+    return parts
+
+
+def _recorded_data(recorded: Mapping[str, Any]) -> xr.DataArray:
+    """Open what was fitted from the recorded file.
+
+    Raises
+    ------
+    InputError
+        If it is not there any more, has changed, or only a part of it was fitted.
+    """
+    described = recorded.get("inputs", {}).get("data", {})
+    source = described.get("source", {})
+    if "path" not in source:
+        raise InputError("the record names no input file; pass what was fitted: data=…")
+    array = primary(open_scan(source["path"], dataset=source.get("dataset")))
+    if describe_input(array) != described:
+        raise InputError("a part of the file was fitted, or it has changed; pass what was fitted: data=…")
+    return array
+
+
+def _again(run: _Run) -> list[Markup]:
+    if run.recorded.get("operation") != "fit":
+        return []
+    record = json.dumps(run.recorded, indent=1, ensure_ascii=False)
+    return [
+        element("pre", recipe.lines(run.recorded)),
+        element("details", element("summary", "The full record"), element("pre", record)),
+    ]
+
+
+def _cite(run: _Run) -> list[Markup]:
+    used = run.recorded.get("versions", versions())
+    text = (
+        f"scanfold {used.get('scanfold', '')}, with its version; the parameters, models and statistics are those of "
+        f"lmfit {used.get('lmfit', '')}: M. Newville et al., LMFIT: Non-Linear Least-Squares Minimization and "
+        "Curve-Fitting for Python, doi:10.5281/zenodo.598352."
+    )
+    return [element("p", text)]
+
+
+def _write(target: Path, text: str) -> None:
+    """Write beside and move into place, so that a page is whole or not there."""
+    handle, name = tempfile.mkstemp(dir=target.absolute().parent, prefix=f".{target.name}-", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(name, 0o644)
+        os.replace(name, target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
