@@ -20,7 +20,6 @@ from scanfold.fitting.registry import describe_model
 
 from .cases import BUILTIN, Case, coordinate
 
-
 X = np.linspace(-5, 5, 40)
 
 
@@ -63,7 +62,7 @@ def test_composites_keep_operators_prefixes_and_options(join: Any):
 
 def test_unknown_form_is_refused_by_the_compiled_engine_with_the_valid_ones():
     data = xr.DataArray([X], dims=("position", "x"), coords={"x": X})
-    with pytest.raises(InputError, match="'sawtooth'.*linear, atan, arctan, erf, logistic"):
+    with pytest.raises(InputError, match=r"'sawtooth'.*linear, atan, arctan, erf, logistic"):
         sf.fit(data, models.StepModel(form="sawtooth"), dim="x", engine="batch")
 
 
