@@ -177,7 +177,7 @@ def _parameters(run: _Run) -> list[Markup]:
     head = ("parameter", "positions", "median", "16th percentile", "84th percentile", "median error")
     parts = [table(head, statistics.parameter_rows(run.fits, run.names, good))]
     small = thin(run.fits, _PIXELS)
-    size = (12, 3.4) if len(scan_dims(run.fits)) == 2 else (11, 3.2)
+    size = (12, 3.4) if len(scan_dims(run.fits)) == 2 else (11, 3.6)
     for name in run.varying[:_MAPS]:
         here = small[[name, f"{name}_stderr", "status"]].compute()
         drawn = figures.draw(partial(figures.draw_parameter, fits=here, name=name, query=run.good), size, run.limit)
