@@ -41,6 +41,9 @@ def only_rows(rows: slice) -> Iterator[None]:
 class _Block:
     """A kernel as Dask calls it: leading axes flattened to rows, and put back."""
 
+    #: Dask puts it into the names of the graph, which without it would hold the address of this object.
+    __name__ = "apply_kernel"
+
     def __init__(self, kernel: Callable[..., Any], token: str, core: Sequence[int], out: tuple[int, ...], dtype: str):
         self.kernel, self.token, self.core, self.out, self.dtype = kernel, token, tuple(core), out, dtype
 

@@ -3,7 +3,6 @@
 from collections import namedtuple
 
 import numpy as np
-from numba import njit
 
 from scanfold.fitting._fit_kernels import (
     apply_expressions,
@@ -11,6 +10,7 @@ from scanfold.fitting._fit_kernels import (
     finish_row,
     set_free,
 )
+from scanfold.fitting._jit_kernels import jit
 from scanfold.fitting._lm_kernels import (
     CONVERGED,
     INVALID_MODEL,
@@ -29,7 +29,7 @@ from scanfold.fitting._lm_kernels import (
 __all__ = ["CONVERGED", "MAX_NFEV", "RUNNING", "TOO_FEW_POINTS", "advance_rows", "begin", "finish_rows",
            "place_trials", "settle"]  # fmt: skip
 
-_jit = njit(nogil=True, cache=True, error_model="numpy")
+_jit = jit()
 
 #: What the minimiser remembers of each of N positions with m free parameters.
 Fits = namedtuple("Fits", "state theta trial gradient curvature scale")

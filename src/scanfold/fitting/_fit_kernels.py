@@ -8,9 +8,9 @@ loop below is compiled once for all models.
 from collections import namedtuple
 
 import numpy as np
-from numba import njit
 
 from scanfold.fitting._expression_kernels import run_code
+from scanfold.fitting._jit_kernels import jit
 from scanfold.fitting._lineshape_kernels import call_leaf
 from scanfold.fitting._lm_kernels import (
     INVALID_MODEL,
@@ -27,7 +27,7 @@ from scanfold.fitting._lm_kernels import (
     weigh,
 )
 
-_jit = njit(nogil=True, cache=True, error_model="numpy")
+_jit = jit()
 
 ADD, SUB, MUL, DIV = -1, -2, -3, -4
 

@@ -10,15 +10,19 @@ import math
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, cfunc, njit, types
+from numba import carray, types
+from numba.core.sigutils import normalize_signature
 from numba.extending import intrinsic
 
 from scanfold.fitting._expression_kernels import betaln, faddeeva, lgamma_real, run_code
+from scanfold.fitting._jit_kernels import callback, jit
 
-_jit = njit(nogil=True, cache=True, error_model="numpy")
+_jit = jit()
 _pointer = types.CPointer(types.float64)
 #: n points, k parameters, x[n], p[k], aux, size of aux, y[n], derivatives[k, n]
-LEAF = types.void(types.intp, types.intp, _pointer, _pointer, _pointer, types.intp, _pointer, _pointer)
+LEAF = normalize_signature(
+    types.void(types.intp, types.intp, _pointer, _pointer, _pointer, types.intp, _pointer, _pointer)
+)
 TINY = 1.0e-15
 S2PI = math.sqrt(2.0 * math.pi)
 S2 = math.sqrt(2.0)
@@ -390,8 +394,7 @@ _compiled: dict = {}
 def leaf_address(name):
     """Return the address of a built-in leaf, compiled when first asked for."""
     if name not in _compiled:
-        if name in _CLOSED:
-            _compiled[name] = cfunc(LEAF, cache=True, error_model="numpy")(_CLOSED[name])
-        else:
-            _compiled[name] = cfunc(LEAF, error_model="numpy")(_leaf_of(_NUMERIC[name]))
+        closed = name in _CLOSED
+        function = _CLOSED[name] if closed else _leaf_of(_NUMERIC[name])
+        _compiled[name] = callback(LEAF, function, cache=closed)
     return _compiled[name].address

@@ -10,15 +10,18 @@ Damping is Nielsen's (IMM-REP-1999-05), scaling Marquardt's, bounds are lmfit's
 import math
 
 import numpy as np
-from numba import njit
 
-_jit = njit(nogil=True, cache=True, error_model="numpy")
+from scanfold.fitting._jit_kernels import jit
+
+_jit = jit()
 # Sums over the points may be reordered by the compiler, always in the same way: they vectorise.
-_fast = njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+_fast = jit(fastmath={"reassoc", "contract", "nsz"})
 
 RUNNING, CONVERGED, MAX_NFEV, INVALID_MODEL, TOO_FEW_POINTS, FAILED = range(6)
-#: state: cost, damping, its growth, predicted reduction, evaluations, started
-COST, DAMPING, GROWTH, PREDICTED, NFEV, STARTED, STATE_SIZE = range(7)
+#: state: cost, damping, its growth, predicted reduction, evaluations, started, cost at the last look
+COST, DAMPING, GROWTH, PREDICTED, NFEV, STARTED, LOOK, STATE_SIZE = range(8)
+#: A fit that gains less than STALE of the reduced cost in PATIENCE evaluations runs down a valley without an end.
+PATIENCE, STALE = 30, 1.0e-6
 _NUDGE = 1.0e-4
 
 
@@ -242,6 +245,10 @@ def advance(state, theta, trial, gradient, curvature, scale, cost, new_gradient,
                 for j in range(m):
                     theta[j] += step[j]
                 return CONVERGED
+    if state[NFEV] % PATIENCE == 0:
+        if state[LOOK] - state[COST] < STALE * state[COST] / max(dof, 1.0) and state[LOOK] > 0.0:
+            return CONVERGED
+        state[LOOK] = state[COST]
     if state[NFEV] >= max_nfev:
         return MAX_NFEV
     while not solve_scaled(curvature, scale, state[DAMPING], gradient, step, work):

@@ -3,11 +3,11 @@
 import math
 
 import numpy as np
-from numba import njit
 
+from scanfold.fitting._jit_kernels import jit
 from scanfold.fitting._lm_kernels import solve_scaled
 
-_jit = njit(nogil=True, cache=True, error_model="numpy")
+_jit = jit()
 
 PEAK, DECAY, POWER, STEP = range(1, 5)
 

@@ -1,9 +1,10 @@
 """A user's function as a leaf: compiled by numba, its derivatives by central differences."""
 
-from numba import carray, cfunc, njit
+from numba import carray, njit
 from numba.core.errors import NumbaError
 from numba.np.unsafe.ndarray import to_fixed_tuple
 
+from scanfold.fitting._jit_kernels import callback
 from scanfold.fitting._lineshape_kernels import LEAF
 
 _RELATIVE_STEP = 6.0554544523933395e-06
@@ -49,4 +50,4 @@ def _leaf_of(fill, k):
             p_[j] = keep
         fill(x_, p_, y_)
 
-    return cfunc(LEAF, error_model="numpy")(leaf)
+    return callback(LEAF, leaf, cache=False)

@@ -210,7 +210,7 @@ def _feeding_first(
     needed = {n for c in components for n in c.names}
     for name, text in reversed(table.expressions):
         if name in needed:
-            needed |= symbols(text)
+            needed |= symbols(text, table.names)
     feeding = [e for e in table.expressions if e[0] in needed]
     return feeding + [e for e in table.expressions if e[0] not in needed], len(feeding)
 
@@ -249,10 +249,12 @@ def _describe(
 ) -> dict[str, Any]:  # fmt: skip
     """Return the options of a fit for the record, as plain names and numbers."""
     parameters: dict[str, dict[str, Any]] = {
-        n: {"value": float(table.value[i]), "min": float(table.low[i]), "max": float(table.high[i]),
-            "vary": bool(table.vary[i])}
+        n: {
+            k: float(v[i]) for k, v in (("value", table.value), ("min", table.low), ("max", table.high)) if v[i] == v[i]
+        }
+        | {"vary": bool(table.vary[i])}
         for i, n in enumerate(table.names)
-    }  # fmt: skip
+    }
     for name, text in table.expressions:
         parameters[name]["expr"] = text
     return {

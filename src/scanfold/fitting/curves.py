@@ -212,11 +212,9 @@ def _parameters(options: dict[str, Any], here: xr.Dataset) -> lmfit.Parameters:
     for name, settings in options["parameters"].items():
         if here[name].ndim:
             raise InputError(f"the position leaves {', '.join(map(str, here[name].dims))} open; give an index for each")
-        low, high = (float(settings[k]) for k in ("min", "max"))
-        params.add(
-            name, value=float(here[name]), vary=settings["vary"],
-            min=low if low == low else -np.inf, max=high if high == high else np.inf,
-        )  # fmt: skip
+        # Bounds of each position's own are not recorded.
+        low, high = settings.get("min", -np.inf), settings.get("max", np.inf)
+        params.add(name, value=float(here[name]), vary=settings["vary"], min=low, max=high)
         error = float(here[f"{name}_stderr"])
         params[name].stderr = error if np.isfinite(error) else None
     for name, settings in options["parameters"].items():

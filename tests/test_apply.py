@@ -1,0 +1,65 @@
+"""The bridge from kernels to Dask."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from scanfold import _apply
+
+_NAME = """
+import numpy as np, xarray as xr
+from scanfold import _apply
+a = xr.DataArray(np.ones((4, 3)), dims=("y", "energy")).chunk(y=2)
+b = _apply.apply_kernel(np.copy, a, core_dims=[["energy"]], output={"out": 3}, token="copy")
+p = _apply.prologue(np.sum, a.data, shape=(), token="sum")
+print(b.data.name, p.name)
+"""
+
+
+def test_names_are_the_same_in_every_process():
+    names = {
+        subprocess.run([sys.executable, "-c", _NAME], capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    }
+    assert len(names) == 1
+    assert "0x" not in names.pop()
+
+
+def test_scan_dims_broadcast_by_name():
+    a = xr.DataArray(np.arange(24.0).reshape(2, 3, 4), dims=("y", "x", "energy")).chunk(y=1)
+    per_row = xr.DataArray([10.0, 20.0], dims="y")
+    shared = xr.DataArray(np.arange(4.0), dims="energy")
+    out = _apply.apply_kernel(
+        lambda a, row, w: (a * w).sum(axis=1, keepdims=True) + row[:, None],
+        a,
+        per_row,
+        shared,
+        core_dims=[["energy"], [], ["energy"]],
+        output={"out": 1},
+        token="t",
+    )
+    expected = (a.values * shared.values).sum(axis=-1) + per_row.values[:, None]
+    np.testing.assert_array_equal(out.isel(out=0).transpose("y", "x").values, expected)
+
+
+def test_only_rows_leaves_the_others_empty():
+    a = xr.DataArray(np.ones((6, 2)), dims=("position", "energy")).chunk(position=6)
+    out = _apply.apply_kernel(lambda b: 2 * b, a, core_dims=[["energy"]], output={"out": 2}, token="t")
+    with _apply.only_rows(slice(1, 3)):
+        values = out.compute(scheduler="sync").values
+    np.testing.assert_array_equal(np.isfinite(values[:, 0]), [False, True, True, False, False, False])
+
+
+@pytest.mark.parametrize("fan_in", [2, 3, 16])
+def test_reduce_blocks_is_the_whole(fan_in: int):
+    values = np.random.default_rng(0).integers(0, 9, (7, 11))
+    a = xr.DataArray(values, dims=("y", "x")).chunk(y=2, x=3)
+    counted = _apply.reduce_blocks(
+        a, lambda b: np.bincount(b.ravel(), minlength=9), sum, lambda c: c.tolist(), fan_in=fan_in
+    )
+    assert counted.compute() == np.bincount(values.ravel(), minlength=9).tolist()
