@@ -314,7 +314,7 @@ def _skewed_voigt(x, p, aux):
 def _thermal(x, p, aux):
     # aux[0] is the offset: −1 Bose, 0 Maxwell, 1 Fermi. lmfit adds a tiny imaginary part against 1/0.
     d = p[0] * math.exp((x - p[1]) / _not_zero(p[2])) + aux[0]
-    return d / (d * d + TINY * TINY)
+    return d / (d * d + TINY * TINY) if abs(d) < 1.0e150 else 1.0 / d
 
 
 @_jit

@@ -113,7 +113,7 @@ def _component(model: lmfit.Model, x: Array) -> Component:
     arguments, options = _arguments(model)
     if model.func in _POWERS:
         return _polynomial(tuple(prefix + a for a in arguments), _POWERS[model.func], x)
-    if model.func in _LEAF_OF:
+    if model.func in _LEAF_OF and _takes_all(model, arguments):
         leaf = _LEAF_OF[model.func]
         form = str(options.get("form", "bose" if leaf == "thermal" else "linear")).lower()
         table = _THERMAL if leaf == "thermal" else _FORMS
@@ -153,7 +153,14 @@ def _arguments(model: lmfit.Model) -> tuple[list[str], dict[str, Any]]:
     if names[0] != variables[0]:
         raise Unsupported(f"its independent variable {variables[0]!r} is not the first argument")
     options = dict(model.opts)
-    return [n for n in names[1:] if model.prefix + n in model.param_names], options
+    # lmfit counts an argument whose default is None (Voigt's gamma) as a parameter only where there is a hint for it.
+    return [n for n in names[1:] if model.prefix + n in model.param_names or n in model.param_hints], options
+
+
+def _takes_all(model: lmfit.Model, arguments: list[str]) -> bool:
+    """Say whether all arguments of a model's function are parameters, as its compiled leaf needs."""
+    signature = list(inspect.signature(model.func).parameters)
+    return [n for n in signature[1:] if n != "form"] == [n for n in arguments if n != "form"]
 
 
 def model_token(model: lmfit.Model) -> str:
