@@ -54,13 +54,14 @@ scan = sf.open_scan(path)
 print(scan)
 
 # %% [markdown]
-# One line on a sloping background, in a window around it. `fit` returns at once: the maps are lazy. `save` computes
-# them block by block; run again, it takes up where it was interrupted.
+# One line on a sloping background, in a window around it; the bounds are what is known of the line. `fit` returns at
+# once: the maps are lazy. `save` computes them block by block; run again, it takes up where it was interrupted.
 
 # %%
 window = scan["counts"].sel(raman_shift=slice(970, 1020))
 model = lmfit.models.LorentzianModel() + lmfit.models.LinearModel()
-fits = sf.fit(window, model, dim="raman_shift", weights="counts")
+bounds = {"amplitude": {"min": 0}, "center": {"min": 995, "max": 1007}, "sigma": {"min": 0.5, "max": 15}}
+fits = sf.fit(window, model, bounds, dim="raman_shift", weights="counts")
 fits = sf.save(fits, work / "fits.zarr", progress=False).compute()
 print(sf.summary(fits)["status"].value_counts())
 

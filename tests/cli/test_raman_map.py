@@ -14,12 +14,18 @@ from scanfold.cli import main
 from scanfold.fitting import STATUS
 
 FIT = ["--model", "LorentzianModel + LinearModel", "--dim", "raman_shift", "--select", "raman_shift=970:1020"]
-#: Rows that have both, positions with the line and without.
-PART = ["--select", "y=-1152:-1130", "--select", "x=-8060:-8030"]
+#: What is known of the line: it is no dip, it is near 1001 1/cm, and no broader than the window.
+BOUNDS = ["--param", "amplitude=min=0", "--param", "center=min=995,max=1007", "--param", "sigma=min=0.5,max=15"]
+#: Columns through the line and what is beside it.
+PART = ["--select", "y=-1160:-1130", "--select", "x=-8052:-8048"]
+#: A line is found in far fewer evaluations; without one lmfit searches for half a minute.
+SHORT = ["--no-retry", "--max-nfev", "1000"]
 
 
 def fit(file: Path, out: Path, *more: str) -> xr.Dataset:
-    assert main(["fit", str(file), *FIT, "--weights", "counts", "--no-progress", "--out", str(out), *more]) == 0
+    assert (
+        main(["fit", str(file), *FIT, *BOUNDS, "--weights", "counts", "--no-progress", "--out", str(out), *more]) == 0
+    )
     return sf.open_scan(out).compute()
 
 
@@ -79,11 +85,11 @@ def test_what_was_asked_for_is_written(whole):
 
 
 def test_both_engines_agree(raman_map, tmp_path):
-    batch = fit(raman_map, tmp_path / "batch.zarr", *PART, "--engine", "batch")
-    lmfit = fit(raman_map, tmp_path / "lmfit.zarr", *PART, "--engine", "lmfit")
+    batch = fit(raman_map, tmp_path / "batch.zarr", *PART, *SHORT, "--engine", "batch")
+    lmfit = fit(raman_map, tmp_path / "lmfit.zarr", *PART, *SHORT, "--engine", "lmfit")
     good = (batch["status"] == STATUS["converged"]) & (lmfit["status"] == STATUS["converged"])
-    assert int(good.sum()) > 20
-    assert int((~good).sum()) > 20
+    assert int(good.sum()) >= 10
+    assert int((~good).sum()) >= 10
     np.testing.assert_array_equal(batch["status"] == STATUS["converged"], lmfit["status"] == STATUS["converged"])
     for name in ("amplitude", "center", "sigma", "slope", "intercept"):
         apart = (abs(batch[name] - lmfit[name]) / lmfit[f"{name}_stderr"]).where(good)
