@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_apply": FOUNDATION,
     "runs": BRIDGE,
     "io": RUNS,
-    "plot": RUNS,
+    "plot": RUNS | {"fitting"},  # plot.fit draws what fitting.result_at rebuilds
     "testing": BRIDGE,
     **{room: SERVICES for room in ROOMS},
     "bragg": SERVICES | {"fitting"},
@@ -49,7 +49,19 @@ DASK_NAMES_ONLY = {"conventions", "fitting"}
 SAMPLES = {"scanfold.fitting.start": {"dask.array"}}
 
 #: Numbers, and the standard library's types; llvmlite is numba's own lower half.
-KERNELS_MAY_IMPORT = {"numpy", "scipy", "numba", "llvmlite", "math", "cmath", "collections", "typing", "__future__"}
+KERNELS_MAY_IMPORT = {
+    "numpy",
+    "scipy",
+    "numba",
+    "llvmlite",
+    "math",
+    "cmath",
+    "collections",
+    "typing",
+    "__future__",
+    "hashlib",
+    "pathlib",
+}
 #: Loaded inside functions only, or by modules that `import scanfold` does not load.
 HEAVY = {"dask", "distributed", "lmfit", "matplotlib", "numba", "pandas", "scipy", "h5py", "zarr", "xarray"}
 

@@ -211,7 +211,12 @@ def describe_input(array: xr.DataArray) -> dict[str, Any]:
     from dask.base import tokenize
 
     token = array.data.name if array.chunks is not None else tokenize(array.values)
-    described: dict[str, Any] = {"dims": list(map(str, array.dims)), "shape": list(array.shape), "token": token}
+    described: dict[str, Any] = {
+        "name": array.name,
+        "dims": list(map(str, array.dims)),
+        "shape": list(array.shape),
+        "token": token,
+    }
     source = array.attrs.get("source")
     if source is not None:
         described["source"] = json.loads(source)

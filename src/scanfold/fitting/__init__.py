@@ -1,10 +1,11 @@
 """Fit any lmfit model to every position of a scan."""
 
+from scanfold import runs
 from scanfold.fitting.api import fit
 from scanfold.fitting.curves import evaluate, model_of, result_at
 from scanfold.fitting.problem import Stages
 from scanfold.fitting.registry import MODELS, build_model
-from scanfold.fitting.results import STATISTICS, parameter_names, summary
+from scanfold.fitting.results import STATISTICS, parameter_names, summary, warn_correlated
 from scanfold.fitting.status import STATUS
 
 __all__ = [
@@ -20,3 +21,6 @@ __all__ = [
     "result_at",
     "summary",
 ]
+
+# A finished run of fits says which parameters the data do not tell apart.
+runs.on_finish["fit"] = warn_correlated

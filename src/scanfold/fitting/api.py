@@ -248,11 +248,9 @@ def _describe(
     likelihood: str,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the options of a fit for the record, as plain names and numbers."""
+    numbers = {"value": table.value, "min": table.low, "max": table.high}
     parameters: dict[str, dict[str, Any]] = {
-        n: {
-            k: float(v[i]) for k, v in (("value", table.value), ("min", table.low), ("max", table.high)) if v[i] == v[i]
-        }
-        | {"vary": bool(table.vary[i])}
+        n: {k: float(v[i]) for k, v in numbers.items() if v[i] == v[i]} | {"vary": bool(table.vary[i])}
         for i, n in enumerate(table.names)
     }
     for name, text in table.expressions:
@@ -263,7 +261,12 @@ def _describe(
         "function": model_token(model),
         "parameters": parameters,
         "own": {f"{table.names[i]}.{('value', 'min', 'max')[w]}": tokenize(a.data) for (i, w), a in table.own.items()},
-        "axis": tokenize(problem.x),
+        "axis": {
+            "token": tokenize(problem.x),
+            "first": float(problem.x[0]),
+            "last": float(problem.x[-1]),
+            "points": problem.x.size,
+        },
         "engine": problem.engine,
         "method": problem.method,
         "likelihood": likelihood,

@@ -175,7 +175,7 @@ class FitBlock:
         if problem.keep_stages:
             out[:, place["stages"]] = raw.stages.reshape(status.size, -1)
         out[np.isin(status, [STATUS[s] for s in WITHOUT_VALUES])] = np.nan
-        pair = correlated_pair(raw.cov)
+        pair = correlated_pair(problem, raw.cov)
         for name, whole in (
             ("nfev", raw.nfev), ("success", raw.code == 1), ("status", status), ("n_used", used), ("correlated", pair),
         ):  # fmt: skip
@@ -204,15 +204,20 @@ def noise_of(rows: Rows) -> Array:
     return np.nan_to_num(noise)
 
 
-def correlated_pair(cov: Array) -> npt.NDArray[np.int16]:
-    """Return which two parameters correlate most, counting pairs (i, j > i) from 1, where beyond the limit; else 0."""
-    m = cov.shape[1]
-    i, j = np.triu_indices(m, 1)
+def correlated_pair(problem: Problem, cov: Array) -> npt.NDArray[np.int16]:
+    """Return which two parameters correlate most, counting pairs (i, j > i) from 1, where beyond the limit; else 0.
+
+    Two coefficients of one polynomial do not count: slope and intercept correlate wherever x = 0 is far away.
+    """
+    i, j = np.triu_indices(cov.shape[1], 1)
     if i.size == 0:
         return np.zeros(cov.shape[0], np.int16)
+    free = [problem.names[k] for k in problem.free[-1]]
+    polynomials = [set(c.names) for c in problem.components if c.powers]
+    apart = [not any({free[a], free[b]} <= names for names in polynomials) for a, b in zip(i, j, strict=True)]
     with np.errstate(all="ignore"):
         size = np.abs(cov[:, i, j]) / np.sqrt(cov[:, i, i] * cov[:, j, j])
-    size = np.nan_to_num(size)
+    size = np.nan_to_num(size) * apart
     return np.where(size.max(axis=1) > CORRELATED, size.argmax(axis=1) + 1, 0).astype(np.int16)
 
 

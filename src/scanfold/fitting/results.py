@@ -17,7 +17,7 @@ from scanfold.conventions import InputError, Var, flags
 from scanfold.fitting.block import FitBlock, columns
 from scanfold.fitting.components import Component
 from scanfold.fitting.parameters import ParameterTable
-from scanfold.fitting.status import STATUS, WITHOUT_VALUES
+from scanfold.fitting.status import STATUS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -199,8 +199,8 @@ def warn_correlated(fits: xr.Dataset) -> None:
         Of `scanfold.fit`, computed or in a store: its maps ``correlated`` and ``status`` are read.
     """
     names = {value: name for name, value in flags(fits["correlated"]).items()}
-    fitted = ~fits["status"].isin([STATUS[s] for s in WITHOUT_VALUES])
-    pairs = fits["correlated"].where(fitted, -1)
+    believed = fits["status"].isin([STATUS["converged"], STATUS["poor_fit"]])
+    pairs = fits["correlated"].where(believed, -1)
     counts: Counter[int] = _apply.reduce_blocks(pairs, _count, _add, Counter).compute()
     total = sum(n for pair, n in counts.items() if pair >= 0)
     pairs_found = [(n, names[pair]) for pair, n in counts.items() if pair > 0]
