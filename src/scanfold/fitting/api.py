@@ -321,7 +321,9 @@ def _lay(
     for own in table.own.values():
         arrays.append(own.drop_vars([c for c in own.coords if c not in own.dims]))
         core.append([])
-    bare = [a.drop_vars(list(a.coords)) for a in arrays]
+    # In the chunks of the data: a block's graph then holds its own part of them, and no other chunks arise.
+    chunks = array.chunksizes
+    bare = [a.drop_vars(list(a.coords)).chunk({d: chunks[d] for d in a.dims if d in chunks}) for a in arrays]
     width = columns(block.problem, block.covariance)["width"].stop
     return _apply.apply_kernel(block, *bare, core_dims=core, output={"result": width}, token=token)
 

@@ -5,7 +5,7 @@ The minimiser is the compiled one (`_lm_kernels.advance`), a step of all positio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,26 +29,31 @@ def evaluation_of(components: Sequence[Component], x: Array) -> str:
 def _probe(component: Component, x: Array, why: str) -> None:
     """Raise Unsupported unless the function broadcasts: parameters (3, 1) and an axis (1, n) to (3, n)."""
     values = np.linspace(0.5, 1.5, 3 * len(component.names)).reshape(3, -1)
-    function = component.function
-    assert function is not None
+    function = getattr(component.function, "func", component.function)
     name = getattr(function, "__name__", "the function")
     with np.errstate(all="ignore"):
         try:
-            together = np.asarray(function(x[None], *values.T[:, :, None]), np.float64)
-            alone = np.array([np.broadcast_to(function(x, *row), x.shape) for row in values], np.float64)
+            together = np.asarray(_call(component, x[None], values.T[:, :, None]), np.float64)
+            alone = np.array([np.broadcast_to(_call(component, x, row), x.shape) for row in values], np.float64)
         except Exception as error:
             raise Unsupported(f"numba cannot compile {name} ({why}), and it does not broadcast ({error})") from None
     if together.shape != alone.shape or not np.allclose(together, alone, rtol=1e-12, atol=0.0, equal_nan=True):
         raise Unsupported(f"numba cannot compile {name} ({why}), and on arrays of parameters it gives other values")
 
 
-def _user_leaf(function: Callable[..., Any], x: Array, p: Array) -> tuple[Array, Array]:
+def _call(component: Component, x: Array, values: Sequence[Any] | Array) -> Any:
+    """Call a user's function, its parameters by name: some may be keyword-only, or have options between them."""
+    assert component.function is not None
+    return component.function(x, **dict(zip(component.arguments, values, strict=True)))
+
+
+def _user_leaf(component: Component, x: Array, p: Array) -> tuple[Array, Array]:
     """Return values (N, n) and derivatives (N, k, n), by central differences, for parameters (N, k)."""
     columns = list(p.T[:, :, None])
     shape = (p.shape[0], x.size)
 
     def values(arguments: list[Array]) -> Array:
-        return np.broadcast_to(np.asarray(function(x[None], *arguments), np.float64), shape)
+        return np.broadcast_to(np.asarray(_call(component, x[None], arguments), np.float64), shape)
 
     jac = np.empty((p.shape[0], p.shape[1], x.size))
     for j, column in enumerate(columns):
@@ -75,8 +80,7 @@ def _evaluate(
             own = np.ascontiguousarray(p[:, slots[o]])
             component = components[o]
             if why_not_compiled(component):
-                assert component.function is not None
-                y, jac[:, first : first + sizes[o]] = _user_leaf(component.function, x, own)
+                y, jac[:, first : first + sizes[o]] = _user_leaf(component, x, own)
             else:
                 y, part = np.empty((p.shape[0], x.size)), np.empty((p.shape[0], sizes[o], x.size))
                 leaf_rows(address(component), x, own, component.aux, y, part)

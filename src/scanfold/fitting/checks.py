@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from scanfold.conventions import InputError, InputTypeError, require_dim, unknown
+from scanfold.fitting.components import independent_variables, make_model
 from scanfold.fitting.problem import Array
 
 _ENGINES = ("auto", "batch", "lmfit")
@@ -34,8 +35,8 @@ def check_model(model: Any) -> lmfit.Model:
     if not isinstance(model, lmfit.Model):
         if not callable(model):
             raise InputTypeError(f"model is a {type(model).__name__}; expected an lmfit.Model or a function f(x, a, b)")
-        model = lmfit.Model(model)
-    variables = [v for v in model.independent_vars if v != "form"]
+        model = make_model(model)
+    variables = independent_variables(model)
     if len(variables) != 1:
         raise InputError(f"the model has the independent variables {', '.join(variables)}; a fit along one dim has one")
     if isinstance(model, lmfit.models.ComplexConstantModel):

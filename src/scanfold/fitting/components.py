@@ -59,7 +59,7 @@ class Component:
     powers : tuple of int
         Exponents of x, for polynomials.
     function : callable, optional
-        The user's function.
+        The user's function, and the names of its parameters, without prefix.
     """
 
     leaf: str
@@ -67,6 +67,7 @@ class Component:
     aux: Array = field(default_factory=lambda: np.zeros(0))
     powers: tuple[int, ...] = ()
     function: Callable[..., Any] | None = None
+    arguments: tuple[str, ...] = ()
 
     def __dask_tokenize__(self) -> Any:
         """Identify the component by content: a function by its code, so that a re-run notebook cell is the same."""
@@ -121,8 +122,10 @@ def _component(model: lmfit.Model, x: Array) -> Component:
             raise unknown(f"form of {type(model).__name__}", form, table)
         aux = np.array([table[form]]) if leaf in ("thermal", "step", "rectangle") else np.zeros(0)
         return Component(leaf, tuple(prefix + a for a in arguments if a != "form"), aux)
-    function = functools.partial(model.func, **options) if options else model.func
-    return Component("user", tuple(prefix + a for a in arguments), function=function)
+    # numba takes arguments by position: a function with options among them is left to NumPy, which takes names.
+    direct = not options and list(inspect.signature(model.func).parameters)[1:] == arguments
+    function = model.func if direct else functools.partial(model.func, **options)
+    return Component("user", tuple(prefix + a for a in arguments), function=function, arguments=tuple(arguments))
 
 
 def _polynomial(names: tuple[str, ...], powers: tuple[int, ...], x: Array) -> Component:
@@ -140,7 +143,7 @@ def _expression(model: lmfit.models.ExpressionModel) -> Component:
 
 def _arguments(model: lmfit.Model) -> tuple[list[str], dict[str, Any]]:
     """Return the parameters of a model's function in calling order, and its options."""
-    variables = [v for v in model.independent_vars if v != "form"]
+    variables = independent_variables(model)
     if len(variables) != 1:
         raise Unsupported(f"it has {len(variables)} independent variables")
     try:
@@ -163,6 +166,35 @@ def _takes_all(model: lmfit.Model, arguments: list[str]) -> bool:
     return [n for n in signature[1:] if n != "form"] == [n for n in arguments if n != "form"]
 
 
+def make_model(function: Callable[..., Any]) -> lmfit.Model:
+    """Return the model of a function; lmfit asks for its name, which a partial or an object lacks."""
+    if not hasattr(function, "__name__"):
+        name = getattr(getattr(function, "func", None), "__name__", type(function).__name__)
+        function = functools.partial(function)
+        function.__name__ = name  # type: ignore[attr-defined]
+    return lmfit.Model(function)
+
+
+def independent_variables(model: lmfit.Model) -> list[str]:
+    """Return the variables of a model that are not options, as which lmfit counts arguments with words as defaults."""
+    if isinstance(model, lmfit.model.CompositeModel):
+        return list(dict.fromkeys(independent_variables(model.left) + independent_variables(model.right)))
+    if isinstance(model, models.ExpressionModel):
+        return list(model.independent_vars)
+    arguments = inspect.signature(model.func).parameters
+    optional = {n for n, p in arguments.items() if p.default is not p.empty} | set(model.opts)
+    return [str(v) for v in model.independent_vars if v not in optional] or list(model.independent_vars[:1])
+
+
+def left_out(model: lmfit.Model) -> dict[str, Any]:
+    """Return the options of a model that were not given, and their defaults: ``Model.fit`` asks for them."""
+    if isinstance(model, lmfit.model.CompositeModel):
+        return {**left_out(model.left), **left_out(model.right)}
+    arguments = {} if isinstance(model, models.ExpressionModel) else inspect.signature(model.func).parameters
+    options = [v for v in model.independent_vars if v not in independent_variables(model) and v not in model.opts]
+    return {v: arguments[v].default for v in options if v in arguments}
+
+
 def model_token(model: lmfit.Model) -> str:
     """Return a hash of what a model computes: the same in every process, whatever the names of files."""
     if isinstance(model, lmfit.model.CompositeModel):
@@ -179,7 +211,9 @@ def function_token(function: Callable[..., Any] | None) -> str:
 
 def _content(value: Any, depth: int) -> Any:
     if isinstance(value, functools.partial):
-        return "partial", _content(value.func, depth), sorted(value.keywords.items())
+        return "partial", _content(value.func, depth), value.args, sorted(value.keywords.items())
+    if isinstance(value, types.MethodType):
+        return "method", _content(value.__func__, depth), value.__self__
     if isinstance(value, types.FunctionType) and depth > 0:
         cells = [c.cell_contents for c in value.__closure__ or ()]
         used = [value.__globals__[n] for n in _global_names(value.__code__) if n in value.__globals__]

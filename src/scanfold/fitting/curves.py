@@ -14,7 +14,7 @@ from dask.base import tokenize
 from scanfold import _apply
 from scanfold.conventions import InputError, Var, primary, provenance, unknown
 from scanfold.fitting.api import fit
-from scanfold.fitting.components import Component, Unsupported, take_apart
+from scanfold.fitting.components import Component, Unsupported, independent_variables, make_model, take_apart
 from scanfold.fitting.problem import Array
 from scanfold.fitting.registry import build_model
 from scanfold.fitting.results import parameter_names
@@ -55,7 +55,7 @@ def model_of(fits: xr.Dataset, model: lmfit.Model | Callable[..., Any] | None = 
     if isinstance(model, lmfit.Model):
         return model
     if model is not None:
-        return lmfit.Model(model)
+        return make_model(model)
     return build_model(_options(fits)["model"])
 
 
@@ -247,7 +247,7 @@ def _fill(
     again: xr.Dataset,
 ) -> None:
     """Set what ``ModelResult.fit`` would have set, from the stored numbers."""
-    variable = next(v for v in model.independent_vars if v != "form")
+    variable = independent_variables(model)[0]
     result.data, result.userkws, result.userargs = data, {variable: x}, (data, result.weights)
     result.params, result.init_params = params, params.copy()
     result.best_values = result.init_values = {n: p.value for n, p in params.items() if n in _inputs(model)}

@@ -11,6 +11,7 @@ from scipy.special import xlogy
 
 from scanfold.conventions import unknown
 from scanfold.fitting.compiled import empty_raw
+from scanfold.fitting.components import independent_variables, left_out
 from scanfold.fitting.problem import Array, Problem, Raw, Rows
 
 _FAILED, _CONVERGED, _MAX_NFEV, _INVALID, _TOO_FEW = 5, 1, 2, 3, 4
@@ -87,12 +88,12 @@ def fit_block(problem: Problem, rows: Rows) -> Raw:
     raw = empty_raw(problem, rows.data.shape[0])
     model = _Poisson(problem.model) if problem.poisson else problem.model
     options: dict[str, Any] = {"method": problem.method, "max_nfev": problem.max_nfev, "nan_policy": "raise"}
-    options["scale_covar"] = not problem.poisson
+    options |= {"scale_covar": not problem.poisson, **left_out(problem.model)}
     polish = None
     if problem.method == "leastsq":
         precise = {"Dfun": _slopes(model), "col_deriv": 1, "ftol": 1e-15, "xtol": 1e-15}
         polish = options | {"fit_kws": precise, "max_nfev": _POLISH}
-    reference = _Reference(problem, model, next(v for v in model.independent_vars if v != "form"), options, polish)
+    reference = _Reference(problem, model, independent_variables(problem.model)[0], options, polish)
     template = _unevaluated(problem.params)
     for r in range(rows.data.shape[0]):
         keep = rows.keep[r] if rows.keep.shape[1] else np.ones(rows.data.shape[1], bool)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from typing import Any
 
@@ -49,8 +50,11 @@ def describe_model(model: lmfit.Model) -> dict[str, Any]:
     if model.prefix:
         described["prefix"] = model.prefix
     if MODELS.get(name) is not type(model):
-        function = getattr(model.func, "func", model.func)
-        return described | {"function": f"{function.__module__}.{function.__qualname__}"}
+        function = model.func
+        while isinstance(function, functools.partial):
+            function = function.func
+        name = getattr(function, "__qualname__", type(function).__qualname__)
+        return described | {"function": f"{function.__module__}.{name}"}
     if isinstance(model, models.PolynomialModel):
         described["degree"] = model.poly_degree
     elif isinstance(model, models.SplineModel):
