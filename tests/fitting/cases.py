@@ -208,8 +208,8 @@ BUILTIN: list[Case] = [
 
 
 def coordinate(model: lmfit.Model) -> str:
-    """Return the name of the independent variable; lmfit counts `form` as one, and sorts a composite's by name."""
-    (name,) = (str(v) for v in model.independent_vars if v != "form")
+    """Return the name of the independent variable; lmfit counts options as such, and sorts a composite's by name."""
+    (name,) = (str(v) for v in model.independent_vars if v not in ("form", "kind", "shape"))
     return name
 
 
