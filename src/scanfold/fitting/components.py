@@ -166,6 +166,15 @@ def _takes_all(model: lmfit.Model, arguments: list[str]) -> bool:
     return [n for n in signature[1:] if n != "form"] == [n for n in arguments if n != "form"]
 
 
+def inputs(model: lmfit.Model) -> set[str]:
+    """Return the parameters that a model's functions take, without those that are only derived."""
+    if isinstance(model, lmfit.model.CompositeModel):
+        return inputs(model.left) | inputs(model.right)
+    roots = set(getattr(model, "_param_root_names", None) or (n.removeprefix(model.prefix) for n in model.param_names))
+    arguments = inspect.signature(model.func).parameters
+    return {model.prefix + n for n in roots | {n for n in model.param_hints if n in arguments}}
+
+
 def make_model(function: Callable[..., Any]) -> lmfit.Model:
     """Return the model of a function; lmfit asks for its name, which a partial or an object lacks."""
     if not hasattr(function, "__name__"):
@@ -182,8 +191,8 @@ def independent_variables(model: lmfit.Model) -> list[str]:
     if isinstance(model, models.ExpressionModel):
         return list(model.independent_vars)
     arguments = inspect.signature(model.func).parameters
-    optional = {n for n, p in arguments.items() if p.default is not p.empty} | set(model.opts)
-    return [str(v) for v in model.independent_vars if v not in optional] or list(model.independent_vars[:1])
+    words = {n for n, p in arguments.items() if p.default is not p.empty and type(p.default) not in (int, float)}
+    return [str(v) for v in model.independent_vars if v not in words | set(model.opts)]
 
 
 def left_out(model: lmfit.Model) -> dict[str, Any]:

@@ -14,10 +14,12 @@ from dask.base import tokenize
 from scanfold import _apply
 from scanfold.conventions import InputError, Var, primary, provenance, unknown
 from scanfold.fitting.api import fit
-from scanfold.fitting.components import Component, Unsupported, independent_variables, make_model, take_apart
+from scanfold.fitting.arrays import evaluation_of
+from scanfold.fitting.components import Component, Unsupported, independent_variables, inputs, make_model, take_apart
 from scanfold.fitting.problem import Array
 from scanfold.fitting.registry import build_model
 from scanfold.fitting.results import parameter_names
+from scanfold.fitting.status import STATUS
 
 CURVES = (
     Var("best_fit", ("...", "dim"), "float64", "best fit"),
@@ -38,7 +40,8 @@ class _Curves:
     def __call__(self, *values: Array) -> Array:
         table = np.stack([np.broadcast_to(v, values[0].shape) for v in values], axis=1).astype(np.float64)
         if not self.components:
-            return np.array([self.model.eval(**dict(zip(self.names, row, strict=True)), x=self.x) for row in table])
+            axis = {v: self.x for v in independent_variables(self.model)}
+            return np.array([self.model.eval(**dict(zip(self.names, row, strict=True)), **axis) for row in table])
         from scanfold.fitting.arrays import evaluate_components
 
         return evaluate_components(self.components, self.ops, self.names, self.x, table)
@@ -115,9 +118,12 @@ def evaluate(
     axis = x if isinstance(x, xr.DataArray) else xr.DataArray(np.asarray(x, np.float64), dims=dim)
     dim = str(axis.dims[0])
     values = np.ascontiguousarray(axis.values, np.float64)
-    names = [n for n in parameter_names(fits) if n in _inputs(built)]
+    names = [n for n in parameter_names(fits) if n in inputs(built)]
+    if len(names) < len(inputs(built)):
+        raise InputError(f"the fits lack parameters of the model: {', '.join(sorted(inputs(built) - set(names)))}")
     try:
         components, ops = take_apart(built, values)
+        evaluation_of(components, values)
     except Unsupported:
         components, ops = [], []
     kernel = _Curves(built, tuple(components), tuple(ops), tuple(names), values)
@@ -134,14 +140,6 @@ def evaluate(
         difference = measured.drop_vars(list(measured.coords)).transpose(*out["best_fit"].dims) - curve
         out["residual"] = CURVES[1].make(difference)
     return out
-
-
-def _inputs(model: lmfit.Model) -> set[str]:
-    """Return the parameters that a model's functions take."""
-    if isinstance(model, lmfit.model.CompositeModel):
-        return _inputs(model.left) | _inputs(model.right)
-    roots = getattr(model, "_param_root_names", None) or [n.removeprefix(model.prefix) for n in model.param_names]
-    return {model.prefix + n for n in roots}
 
 
 def result_at(
@@ -182,13 +180,14 @@ def result_at(
     here = _select(fits, position).compute()
     spectrum = _select(primary(data), position).compute()
     x = spectrum[dim].values if dim in spectrum.coords else np.arange(spectrum.sizes[dim], dtype=np.float64)
-    params = _parameters(options, here)
+    params = _parameters(options, built, here)
     weight = _weights(options, spectrum, weights, position)
     keep = np.isfinite(spectrum.values) & (True if weight is None else np.isfinite(weight))
     sigma = None if weight is None else xr.DataArray(weight, dims=dim)
     again = fit(
         spectrum, built, params, dim=dim, weights=sigma, likelihood=options["likelihood"], guess="params",
-        retry=False, covariance=True, max_nfev=1,
+        # lmfit has no covariance before it has finished
+        retry=False, covariance=True, max_nfev=None if options["engine"] == "lmfit" else 1,
     ).compute()  # fmt: skip
     result = lmfit.model.ModelResult(
         built, params, weights=None if weight is None else weight[keep], scale_covar=options["likelihood"] == "gaussian"
@@ -207,17 +206,23 @@ def _select(obj: Any, position: dict[str, int]) -> Any:
         raise InputError(f"position {position} is outside the scan {dict(obj.sizes)}: {error}") from None
 
 
-def _parameters(options: dict[str, Any], here: xr.Dataset) -> lmfit.Parameters:
+def _parameters(options: dict[str, Any], model: lmfit.Model, here: xr.Dataset) -> lmfit.Parameters:
+    if here["status"].ndim:
+        raise InputError(f"the position leaves {', '.join(map(str, here['status'].dims))} open; give an index for each")
+    recorded = options["parameters"]
     params = lmfit.Parameters()
-    for name, settings in options["parameters"].items():
-        if here[name].ndim:
-            raise InputError(f"the position leaves {', '.join(map(str, here[name].dims))} open; give an index for each")
+    # The record is sorted by name; lmfit's order is the model's.
+    for name in dict.fromkeys([*(n for n in model.make_params() if n in recorded), *recorded]):
+        settings = recorded[name]
+        if not np.isfinite(here[name]) and name in inputs(model):
+            status = next(k for k, v in STATUS.items() if v == int(here["status"]))
+            raise InputError(f"there is no fit at this position: its status is {status}")
         # Bounds of each position's own are not recorded.
         low, high = settings.get("min", -np.inf), settings.get("max", np.inf)
-        params.add(name, value=float(here[name]), vary=settings["vary"], min=low, max=high)
+        params.add(name, value=float(here[name]), vary=name in options["stages"][-1], min=low, max=high)
         error = float(here[f"{name}_stderr"])
         params[name].stderr = error if np.isfinite(error) else None
-    for name, settings in options["parameters"].items():
+    for name, settings in recorded.items():
         if "expr" in settings:
             error = params[name].stderr
             params[name].expr = settings["expr"]
@@ -250,7 +255,7 @@ def _fill(
     variable = independent_variables(model)[0]
     result.data, result.userkws, result.userargs = data, {variable: x}, (data, result.weights)
     result.params, result.init_params = params, params.copy()
-    result.best_values = result.init_values = {n: p.value for n, p in params.items() if n in _inputs(model)}
+    result.best_values = result.init_values = {n: p.value for n, p in params.items() if n in inputs(model)}
     result.best_fit = result.init_fit = np.asarray(model.eval(params, **{variable: x}))
     result.residual = (data - result.best_fit) * (1.0 if result.weights is None else result.weights)
     result.var_names = [n for n, p in params.items() if p.vary and not p.expr]
