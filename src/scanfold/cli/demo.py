@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,9 @@ SEED = 20
 POINTS = 400
 #: The part of the spectrum that is fitted, in 1/cm.
 WINDOW = (970.0, 1030.0)
-WORKERS, MEMORY = 2, 400 * 2**20
+WORKERS, MEMORY = 2, 512 * 2**20
 #: Rows of the map in one chunk of the file.
-ROWS = 16
+ROWS = 8
 
 Array = npt.NDArray[np.float64]
 
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", metavar="FOLDER", default="scanfold_demo", help="where to write (default: %(default)s)"
     )
-    parser.add_argument("--size", metavar="NY,NX", default="800,800", help="size of the map (default: %(default)s)")
+    parser.add_argument("--size", metavar="NY,NX", default="880,800", help="size of the map (default: %(default)s)")
     parser.add_argument("--keep", action="store_true", help="keep the scan, which is deleted otherwise")
 
 
@@ -132,21 +133,29 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _compute(folder: Path, ny: int, nx: int) -> Any:
     """Write the scan and its fits, both block by block, and return the fits."""
-    import lmfit
-
-    from scanfold.fitting import fit
     from scanfold.io import open_scan
     from scanfold.runs import save
 
     # without the scan, fits that are there are those of an earlier demo
     resume = (folder / "scan.zarr").exists()
-    with _timed("making the scan"):
+    # once here, while the workers draw counts, rather than in each of them: numba keeps what it compiled on disk
+    compiling = Thread(target=lambda: fit_line(make_scan(1, 1)).compute(scheduler="synchronous"))
+    with _timed("making the scan, and compiling the model"):
+        compiling.start()
         save(make_scan(ny, nx), folder / "scan.zarr", resume=resume)
-    scan = open_scan(folder / "scan.zarr")
-    model = lmfit.models.LorentzianModel() + lmfit.models.LinearModel()
+        compiling.join()
     with _timed("fitting"):
-        fits = fit(scan["counts"].sel(raman_shift=slice(*WINDOW)), model, dim="raman_shift", likelihood="poisson")
-        return save(fits, folder / "fits.zarr", resume=resume)
+        return save(fit_line(open_scan(folder / "scan.zarr")), folder / "fits.zarr", resume=resume)
+
+
+def fit_line(scan: Any) -> Any:
+    """Return the fits of the line, lazily."""
+    from lmfit.models import LinearModel, LorentzianModel
+
+    from scanfold.fitting import fit
+
+    window = scan["counts"].sel(raman_shift=slice(*WINDOW))
+    return fit(window, LorentzianModel() + LinearModel(), dim="raman_shift", likelihood="poisson")
 
 
 def _prepare(folder: Path, nbytes: int) -> None:
