@@ -209,8 +209,9 @@ def model_token(model: lmfit.Model) -> str:
     if isinstance(model, lmfit.model.CompositeModel):
         operation = getattr(model.op, "__name__", repr(model.op))
         return str(tokenize(operation, model_token(model.left), model_token(model.right)))
-    expression = getattr(model, "expr", "")
-    return str(tokenize(type(model).__name__, model.prefix, function_token(model.func), model.opts, expression))
+    if isinstance(model, models.ExpressionModel):
+        return str(tokenize(model.expr, model.independent_vars, model.prefix))
+    return str(tokenize(type(model).__name__, model.prefix, function_token(model.func), model.opts))
 
 
 def function_token(function: Callable[..., Any] | None) -> str:
@@ -222,7 +223,7 @@ def _content(value: Any, depth: int) -> Any:
     if isinstance(value, functools.partial):
         return "partial", _content(value.func, depth), value.args, sorted(value.keywords.items())
     if isinstance(value, types.MethodType):
-        return "method", _content(value.__func__, depth), value.__self__
+        return "method", _content(value.__func__, depth), _state(value.__self__)
     if isinstance(value, types.FunctionType) and depth > 0:
         cells = [c.cell_contents for c in value.__closure__ or ()]
         used = [value.__globals__[n] for n in _global_names(value.__code__) if n in value.__globals__]
@@ -232,7 +233,14 @@ def _content(value: Any, depth: int) -> Any:
         return getattr(value, "__name__", repr(type(value)))
     if isinstance(value, types.FunctionType):
         return value.__module__, value.__qualname__
+    if callable(value) and depth > 0:
+        return "object", _content(type(value).__call__, depth - 1), _state(value)
     return value
+
+
+def _state(value: Any) -> Any:
+    """Return what an object holds: hashing the object itself would depend on where its class was defined."""
+    return type(value).__qualname__, sorted(vars(value).items()) if hasattr(value, "__dict__") else value
 
 
 def _code(code: types.CodeType) -> Any:

@@ -34,10 +34,17 @@ STATISTICS = (
     Var("status", ("...",), "int8", "what became of the fit", flags=STATUS),
     Var("n_used", ("...",), "int32", "points used in the fit"),
 )
-_AREA = {"gaussian", "lorentzian", "split_lorentzian", "voigt", "pvoigt", "pearson4", "pearson7", "skewed_gaussian",
-         "skewed_voigt", "expgaussian"}  # fmt: skip
-_ON_X = {"center", "sigma", "sigma_r", "gamma", "fwhm", "position", "decay", "center1", "center2", "sigma1", "sigma2",
-         "midpoint"}  # fmt: skip
+#: Units of the parameters of each leaf, in its order: y of the data, x of the axis, a (area) y·x, r (rate) 1/x;
+#: "-" where there are none, or where they depend on the value of another parameter.
+_UNITS = {
+    "gaussian": "axx", "lorentzian": "axx", "split_lorentzian": "axxx", "voigt": "axxx", "pvoigt": "axx-",
+    "moffat": "yxx-", "pearson4": "axx--", "pearson7": "axx-", "breit_wigner": "yxx-", "damped_oscillator": "yx-",
+    "dho": "axxx", "expgaussian": "axxr", "skewed_gaussian": "axx-", "skewed_voigt": "axxx-", "thermal": "-xx",
+    "bose": "yxx", "fermi": "yxx", "logistic": "yxx", "doniach": "-xx-", "exponential": "yx", "step": "yxx",
+    "rectangle": "yxxxx", "sine": "yr-", "expsine": "yr-r",
+}  # fmt: skip
+#: Units of what lmfit derives from them.
+_DERIVED = {"fwhm": "x", "height": "y", "position": "x"}
 
 
 def check_names(names: list[str], array: xr.DataArray) -> None:
@@ -109,25 +116,20 @@ def parameter_units(components: tuple[Component, ...], y: str, x: str) -> dict[s
     if not x or not y:
         return {}
     units: dict[str, str] = {}
-    area = f"({y})*({x})"
+    known = {"x": x, "y": y, "a": f"({y})*({x})", "r": f"1/({x})"}
     for component in components:
-        for i, name in enumerate(component.names):
-            root = next((r for r in sorted(_ON_X, key=len, reverse=True) if name.endswith(r)), "")
-            if component.powers:
-                p = component.powers[i]
-                units[name] = y if p == 0 else f"({y})/({x})**{p}" if p > 1 else f"({y})/({x})"
-            elif component.leaf in ("user", "expression", "basis"):
-                continue
-            elif name.endswith("amplitude"):
-                units[name] = area if component.leaf in _AREA else y
-            elif root and component.leaf not in ("lognormal", "students_t", "damped_oscillator", "skewed_gaussian"):
-                units[name] = x
-            elif root in ("center", "sigma") and component.leaf == "skewed_gaussian":
-                units[name] = x
-            if name.endswith("amplitude") and component.leaf in _AREA:
-                prefix = name.removesuffix("amplitude")
-                units |= {prefix + "fwhm": x, prefix + "height": y}
+        kinds = _UNITS.get(component.leaf, "")
+        units |= {n: known[k] for n, k in zip(component.names, kinds, strict=False) if k in known}
+        units |= {n: _coefficient(y, x, p) for n, p in zip(component.names, component.powers, strict=False)}
+        prefix = component.names[0].removesuffix("amplitude")
+        if kinds:
+            units |= {prefix + name: known[kind] for name, kind in _DERIVED.items()}
     return units
+
+
+def _coefficient(y: str, x: str, power: int) -> str:
+    """Return the units of the coefficient of a power of x."""
+    return y if power == 0 else f"({y})/({x})" if power == 1 else f"({y})/({x})**{power}"
 
 
 def plain_parameters(table: ParameterTable) -> lmfit.Parameters:
