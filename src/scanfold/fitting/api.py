@@ -137,7 +137,8 @@ def fit(
     problem = _problem(model, table, x, components, ops, chosen, method, stages, likelihood, max_nfev)
     problem, order = _starts(problem, table, plan, guess, retry)
     block = FitBlock(
-        problem, plan, order, kind, "mean" in order, covariance, poor_fit, no_signal, errors,
+        problem, plan, order, kind, "mean" in order, covariance, poor_fit, no_signal,
+        errors, tuple(scan) if errors == "raise" else (),
     )  # fmt: skip
     described = _describe(dim, model, table, problem, order, block, likelihood)
     provenance = record(
@@ -307,7 +308,14 @@ def _lay(
         arrays.append(weights)
         core.append([dim])
     token = tokenize(
-        block.order, block.covariance, block.poor_tail, block.margin, block.errors, versions(), _content(block)
+        block.order,
+        block.weights if isinstance(block.weights, str) else "",
+        block.covariance,
+        block.poor_tail,
+        block.margin,
+        block.errors,
+        versions(),
+        _content(block),
     )
     if block.mean:
         average: Array | str | None = weights if isinstance(weights, str) else None
@@ -315,11 +323,14 @@ def _lay(
             average = np.asarray(weights.values, np.float64)
         step = MeanStart(block.problem, block.plan, average, engine_of(block.problem))
         runs = sample(array.data)
-        start = _apply.prologue(step, *runs, shape=(len(table.names),), token="mean-" + token)
+        start = _apply.prologue(step, *runs, shape=(len(table.names),), token="mean-" + tokenize(token, average))
         arrays.append(xr.DataArray(start, dims="param"))
         core.append(["param"])
     for own in table.own.values():
         arrays.append(own.drop_vars([c for c in own.coords if c not in own.dims]))
+        core.append([])
+    for name in block.scan:
+        arrays.append(xr.DataArray(np.arange(array.sizes[name]), dims=name))
         core.append([])
     # In the chunks of the data: a block's graph then holds its own part of them, and no other chunks arise.
     chunks = array.chunksizes

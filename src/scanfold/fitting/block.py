@@ -36,8 +36,9 @@ class FitBlock:
     """Fit all positions of a block.
 
     Called with data (N, n) and, as `weights` ("none", "counts" or "array"), `mean` and `problem.own` say, weights
-    (N, n), the parameters of the mean spectrum (N, P), and one value per position (N) for each parameter or bound
-    of its own. Returns (N, K): columns as `columns` lays them out.
+    (N, n), the parameters of the mean spectrum (N, P), one value per position (N) for each parameter or bound of
+    its own and, to name the first failure when `errors` is "raise", its index (N) along each dim in `scan`.
+    Returns (N, K): columns as `columns` lays them out.
     """
 
     problem: Problem
@@ -49,17 +50,19 @@ class FitBlock:
     poor_tail: float
     margin: float
     errors: str
+    scan: tuple[str, ...]
 
     def __call__(self, data: npt.NDArray[np.generic], *extras: Array) -> Array:
         """Fit the block, a few rows at a time."""
         out = np.empty((data.shape[0], columns(self.problem, self.covariance)["width"].stop))
         for first in range(0, data.shape[0], ROWS):
             part = slice(first, first + ROWS)
-            out[part] = self.fit(data[part], [e[part] for e in extras], first)
+            out[part] = self.fit(data[part], [e[part] for e in extras])
         return out
 
-    def fit(self, data: npt.NDArray[np.generic], extras: list[Array], first: int) -> Array:
+    def fit(self, data: npt.NDArray[np.generic], extras: list[Array]) -> Array:
         """Fit some rows: from the first start, then the poor ones from the others."""
+        where = [extras.pop() for _ in self.scan]
         rows, mean = self.rows(data, extras)
         fit = engine_of(self.problem)
         raw = fit(self.problem, rows._replace(start=self.start(self.order[0], rows, mean)))
@@ -73,7 +76,7 @@ class FitBlock:
             keep_better(raw, fit(self.problem, subset._replace(start=start)), again)
         status = self.judge(raw, rows, noise)
         if self.errors == "raise":
-            self.raise_first(status, first)
+            self.raise_first(status, where[::-1])
         return self.pack(raw, rows, status)
 
     def rows(self, data: npt.NDArray[np.generic], extras: list[Array]) -> tuple[Rows, Array | None]:
@@ -137,14 +140,15 @@ class FitBlock:
         no_signal[chosen] = has_no_signal(self.problem, raw.take(chosen), rows.take(chosen), terms, self.margin)
         return judge(self.problem, raw, poor, no_signal)
 
-    def raise_first(self, status: npt.NDArray[np.int8], first: int) -> None:
-        """Raise for the first position that has no result."""
+    def raise_first(self, status: npt.NDArray[np.int8], where: list[Array]) -> None:
+        """Raise for the first position that has no result; `where` holds the index (N) along each scan dim."""
         bad = np.flatnonzero(np.isin(status, [STATUS[s] for s in WITHOUT_VALUES]))
         if bad.size:
             meaning = next(k for k, v in STATUS.items() if v == status[bad[0]])
+            position = ", ".join(f"{dim}={int(index[bad[0]])}" for dim, index in zip(self.scan, where, strict=True))
             raise RunError(
-                f"position {first + int(bad[0])} of this block (counted along its last scan dim first) could not be "
-                f"fitted: {meaning}; with errors='flag' it is NaN and the others go on"
+                f"the position {position} could not be fitted: {meaning}; with errors='flag' it is NaN and the "
+                f"others go on"
             )
 
     def pack(self, raw: Raw, rows: Rows, status: npt.NDArray[np.int8]) -> Array:
