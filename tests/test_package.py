@@ -1,0 +1,103 @@
+"""What is said outside the code agrees with it: versions, the README's commands and lines, CI."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import yaml
+
+import scanfold as sf
+from scanfold.cli import COMMANDS, make_parser
+from scanfold.cli.fit import gather
+from scanfold.cli.models import parse_model
+from scanfold.fitting import STATUS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """Return the code blocks of the README in a language."""
+    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+
+
+def test_versions_agree():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert sf.__version__ == project["version"] == citation["version"]
+    assert f"## {sf.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    assert project["license"] == citation["license"]
+
+
+def test_the_command_and_the_xarray_engine_are_installed():
+    (command,) = (e for e in metadata.entry_points(group="console_scripts") if e.name == "scanfold")
+    assert command.load()(["info", "nowhere.h5"]) == 2
+    assert "scanfold" in {e.name for e in metadata.entry_points(group="xarray.backends")}
+
+
+def test_import_loads_nothing_heavy():
+    heavy = {"numba", "lmfit", "matplotlib", "distributed", "xarray", "dask", "h5py", "zarr", "pandas", "scipy"}
+    code = f"import sys, scanfold; print(sorted(set(sys.modules) & {heavy!r}))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
+
+
+def test_the_commands_of_the_readme_exist():
+    text = "\n".join(blocks("sh")).replace("\\\n", " ")
+    commands = [
+        shlex.split(c.split("#")[0]) for line in text.splitlines() for c in line.split("&&") if "scanfold " in c
+    ]
+    assert {c[1] for c in commands} >= {"info", "fit", "demo"}
+    for _, *argv in commands:
+        arguments = make_parser().parse_args(argv)
+        assert arguments.command in COMMANDS
+        if arguments.command == "fit":
+            parse_model(gather(arguments)["model"])
+
+
+def test_the_lines_of_the_readme_run(tmp_path, monkeypatch):
+    import h5py
+
+    monkeypatch.chdir(tmp_path)
+    from scanfold.cli.demo import make_scan
+
+    scan = make_scan(6, 5)["counts"].compute()
+    with h5py.File("raman_map.h5", "w") as file:
+        data = file.create_group("entry/data")
+        file.attrs["default"], file["entry"].attrs["default"], data.attrs["signal"] = "entry", "data", "counts"
+        file["entry"].attrs["NX_class"], data.attrs["NX_class"] = "NXentry", "NXdata"
+        data.attrs["axes"] = list(scan.dims)
+        data["counts"] = scan.values
+        for dim in scan.dims:
+            data[dim] = scan[dim].values
+    (lines,) = blocks("python")
+    names: dict[str, object] = {}
+    exec(compile(lines, "README.md", "exec"), names)
+    assert set(names["fits"]["status"].values.ravel()) <= set(STATUS.values())
+    assert float(names["fits"]["center"].compute().median()) == pytest.approx(1001, abs=3)
+
+
+def test_the_readme_names_every_status():
+    table = set(re.findall(r"^\| `(\w+)` \|", README, re.M))
+    assert table == set(STATUS)
+
+
+def test_the_files_that_the_readme_points_to_are_there():
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_ci_calls_the_test_command_of_the_readme():
+    (command,) = (b.strip() for b in blocks("sh") if "pytest" in b)
+    assert command in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_picture_is_small():
+    assert all(p.stat().st_size < 200_000 for p in (ROOT / "docs").glob("*.png"))
