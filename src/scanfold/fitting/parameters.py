@@ -128,6 +128,9 @@ def _settings(name: str, given: Any) -> dict[str, Any]:
         if key not in _KEYS:
             raise unknown(f"setting of parameter {name!r}", key, _KEYS)
     settings = dict(given)
+    for key, kinds in (("vary", (bool, np.bool_)), ("expr", (str, type(None)))):
+        if key in settings and not isinstance(settings[key], kinds):
+            raise InputTypeError(f"{key} of parameter {name!r} is {settings[key]!r}; expected a {kinds[0].__name__}")
     for key in _FIELDS:
         value = settings.get(key)
         if value is None:
