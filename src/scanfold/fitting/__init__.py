@@ -1,6 +1,11 @@
-"""Fit any lmfit model to every position of a scan."""
+"""Fit any lmfit model to every position of a scan.
+
+Every fit has, beside its parameters and their ``_stderr``, these variables ("..." are the scan dims):
+
+"""
 
 from scanfold import runs
+from scanfold.conventions import table
 from scanfold.fitting.api import fit
 from scanfold.fitting.curves import evaluate, model_of, result_at
 from scanfold.fitting.problem import Stages
@@ -21,6 +26,8 @@ __all__ = [
     "result_at",
     "summary",
 ]
+
+__doc__ += table(STATISTICS)
 
 # A finished run of fits says which parameters the data do not tell apart.
 runs.on_finish["fit"] = warn_correlated
