@@ -27,7 +27,8 @@ def test_the_example_runs_and_draws(example, tmp_path):
     assert pictures
     for picture in pictures:
         pixels = matplotlib.image.imread(picture)[..., :3]
-        assert (pixels.min(axis=2) < 0.9).mean() > 0.05, f"{picture.name} is almost empty"
+        coloured = pixels.max(axis=2) - pixels.min(axis=2) > 0.2  # empty axes, and their words, have no colour
+        assert coloured.mean() > 0.002, f"{picture.name} is empty"
 
 
 def test_the_raman_example_on_the_real_map(real_data, tmp_path):

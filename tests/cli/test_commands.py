@@ -188,7 +188,7 @@ def test_workers_and_a_scheduler_give_the_same_store(scan, tmp_path, monkeypatch
 
 
 def test_an_interrupt_says_how_to_go_on_and_the_same_command_does(tmp_path):
-    data, _ = peak_scan({"y": 24, "x": 25}, points=60)
+    data, _ = peak_scan({"y": 24, "x": 10}, points=60)
     data.chunk(y=2).to_dataset().assign_attrs(primary="counts").to_zarr(tmp_path / "map.zarr")
     argv = [sys.executable, "-m", "scanfold", "fit", "map.zarr", *MODEL, "--engine", "lmfit", "--workers", "1"]
     argv += ["--out", "fits.zarr"]
