@@ -89,14 +89,15 @@ def polynomial_rows(u, data, weights, keep, terms, poisson, out):
 
 @_jit
 def _ends(x, data, keep):
-    """Return mean x and mean data of the first and of the last tenth of a spectrum."""
+    """Return mean x and mean data of the tenth of a spectrum at lowest and of that at highest x."""
     n = x.size
+    rising = x[n - 1] >= x[0]
     part = max(1, n // 10)
     out = np.zeros(4)
     for side in range(2):
         count = 0
         for step in range(n):
-            i = step if side == 0 else n - 1 - step
+            i = step if (side == 0) == rising else n - 1 - step
             if keep.size and not keep[i]:
                 continue
             out[2 * side] += x[i]
@@ -175,12 +176,16 @@ def feature_rows(kind, x, data, keep, low, high, sign, powers, out):
     y = np.empty(n)
     for r in range(data.shape[0]):
         ends = _ends(x, data[r], keep[r])
-        slope = (ends[3] - ends[1]) / (ends[2] - ends[0]) if powers >= 1 and ends[2] != ends[0] else 0.0
-        intercept = 0.0
-        if powers >= 1:
-            intercept = ends[1] - slope * ends[0]
-        elif powers == 0:
-            intercept = ends[1] if kind == STEP else (ends[3] if kind == DECAY else 0.5 * (ends[1] + ends[3]))
+        slope = intercept = 0.0
+        # A line through the ends would take a step, or a power law, for background.
+        if kind == PEAK or kind == DECAY:
+            if powers >= 1 and ends[2] != ends[0]:
+                slope = (ends[3] - ends[1]) / (ends[2] - ends[0])
+                intercept = ends[1] - slope * ends[0]
+            elif powers == 0:
+                intercept = ends[3] if kind == DECAY else 0.5 * (ends[1] + ends[3])
+        elif kind == STEP and powers >= 0:
+            intercept = ends[1]
         for i in range(n):
             y[i] = data[r, i] - intercept - slope * x[i]
         out[r, 0], out[r, 1] = intercept, slope

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -14,6 +15,8 @@ from scanfold.fitting.problem import Array, Problem, Rows
 
 #: How many positions the mean spectrum is made of, at most: runs of neighbours, at counter-chosen places.
 SAMPLE_RUNS, SAMPLE_LENGTH = 64, 64
+#: How many of them are also fitted one by one.
+SAMPLE_FITS = 64
 
 _S2PI = 2.5066282746310002
 _LN = 2.3548200450309493
@@ -148,16 +151,39 @@ class MeanStart:
         counts = np.isfinite(data).sum(axis=0)
         mean = np.nansum(data, axis=0) / np.maximum(counts, 1)
         keep = counts > 0
-        weights = np.empty((1, 0))
-        if isinstance(self.weights, str):
-            weights = 1.0 / np.sqrt(np.maximum(mean, 1.0))[None]
-        elif self.weights is not None:
-            weights = np.where(np.isfinite(self.weights), self.weights, 0.0)[None]
-        tile = [np.array(a)[None] for a in (self.problem.value, self.problem.low, self.problem.high)]
-        rows = Rows(mean[None], weights, np.empty((1, 0), bool) if keep.all() else keep[None], *tile)
+        rows = self._rows(mean[None], keep[None])
         best, cost = np.array(self.problem.value), np.inf
-        for start in [rows.start, *([guess(self.problem, self.plan, rows)] if self.plan else [])]:
+        for start in [rows.start, *([guess(self.problem, self.plan, rows)] if self.plan else []), *self._good(data)]:
             raw = self.fit(self.problem, rows._replace(start=start))
             if np.isfinite(raw.values[0]).all() and raw.chisqr[0] < cost:  # type: ignore[attr-defined]
                 best, cost = raw.values[0], raw.chisqr[0]  # type: ignore[attr-defined]
         return best
+
+    def _good(self, data: Array) -> list[Array]:
+        """Return the best of some positions' own fits, and the median of the best quarter.
+
+        Some arrive where the mean does not. The best are those that leave least of the variance: not dead positions.
+        """
+        some = data[:: max(1, len(data) // SAMPLE_FITS)][:SAMPLE_FITS]
+        keep = np.isfinite(some)
+        raw: Any = self.fit(self.problem, self._rows(np.where(keep, some, 0.0), keep))
+        count = np.maximum(keep.sum(axis=1, keepdims=True), 1)
+        middle = np.where(keep, some, 0.0).sum(axis=1, keepdims=True) / count
+        total = np.where(keep, some - middle, 0.0).var(axis=1)
+        fitted = np.flatnonzero(np.isfinite(raw.values).all(axis=1) & np.isfinite(raw.squares) & (total > 0.0))
+        best = fitted[np.argsort(raw.squares[fitted] / total[fitted], kind="stable")][: 1 + fitted.size // 4]
+        return [np.median(raw.values[best], axis=0)[None], raw.values[best[:1]]] if best.size else []
+
+    def _rows(self, data: Array, keep: npt.NDArray[np.bool_]) -> Rows:
+        """Make rows of some spectra, with their weights and the common starts and bounds."""
+        weights = np.empty((len(data), 0))
+        if isinstance(self.weights, str):
+            weights = 1.0 / np.sqrt(np.maximum(data, 1.0))
+        elif self.weights is not None:
+            keep = keep & np.isfinite(self.weights)
+            weights = np.where(keep, np.nan_to_num(self.weights), 0.0)
+        if self.problem.poisson:
+            keep = keep & (data >= 0.0)
+        tile = (self.problem.value, self.problem.low, self.problem.high)
+        common = [np.tile(a, (len(data), 1)) for a in tile]
+        return Rows(data, weights, np.empty((len(data), 0), bool) if keep.all() else keep, *common)
