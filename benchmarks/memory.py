@@ -16,7 +16,7 @@ from benchmarks._process import Method, peak_memory, race
 from benchmarks._report import Figures, Table, number, spread
 
 WORKERS, LIMIT, TIMES = 2, 768 * 2**20, 5
-POINTS, ITEM = 400, 4
+POINTS, ITEM = 400, 8
 COLUMNS = 1600
 #: The part of the scan that is held in memory for comparison.
 HELD = 1 / 40
@@ -29,7 +29,7 @@ def run(small: bool) -> Iterator[Table]:
     rows = round(times * WORKERS * LIMIT / (COLUMNS * POINTS * ITEM) / _files.SIDE) * _files.SIDE
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "scan.zarr"
-        _files.write(path, rows, COLUMNS, POINTS, "float32")
+        _files.write(path, rows, COLUMNS, POINTS, "float64")
         method = Method("memory", "benchmarks.memory:both", rows * COLUMNS, {"path": str(path), "held": HELD})
         race([method], 0)
     if method.first is None:
@@ -130,7 +130,7 @@ def _figures(answer: dict[str, Any], nbytes: int) -> Figures:
 
 def _table(answer: dict[str, Any], rows: int, nbytes: int) -> Table:
     table = Table(
-        f"{rows} × {COLUMNS} × {POINTS} float32, {nbytes / 2**30:.1f} GiB, on {WORKERS} processes of "
+        f"{rows} × {COLUMNS} × {POINTS} float64, {nbytes / 2**30:.1f} GiB, on {WORKERS} processes of "
         f"{LIMIT / 2**20:.0f} MiB, Gaussian + line, default starts",
         ("run", "positions/s"),
     )
