@@ -18,10 +18,12 @@ from scanfold.fitting._lm_kernels import (
     RUNNING,
     STATE_SIZE,
     TOO_FEW_POINTS,
+    add_bend,
     advance,
     normal_equations,
     residuals,
     solve_scaled,
+    to_damp,
     to_external,
     to_internal,
     weigh,
@@ -33,8 +35,9 @@ ADD, SUB, MUL, DIV = -1, -2, -3, -4
 
 #: ops: leaf numbers and operators, postfix. addresses, sizes, rows, aux_at: per leaf its address, number of
 #: parameters, first row in the Jacobian, start in `aux`. slots: the parameter behind each Jacobian row.
-#: targets, code_at, code: constraint expressions, the first `feeding` of which the model needs.
-Program = namedtuple("Program", "ops addresses sizes rows slots aux aux_at targets code_at code feeding")
+#: targets, code_at, code: constraint expressions, the first `feeding` of which the model needs. linear: for each
+#: parameter, whether the model is linear in it.
+Program = namedtuple("Program", "ops addresses sizes rows slots aux aux_at targets code_at code feeding linear")
 
 
 @_jit
@@ -121,11 +124,11 @@ def combine(op, a, b, jac, rows_a, rows_b):
 
 
 @_jit
-def set_free(theta, free, low, high, p, inner):
-    """Put the internal variables into the parameters; `inner` gets the derivatives of the transformation."""
+def set_free(theta, free, low, high, p, slopes, bends):
+    """Put the internal variables into the parameters, and fill the derivatives of the transformation."""
     for j in range(free.size):
         f = free[j]
-        p[f], inner[j] = to_external(theta[j], low[f], high[f])
+        p[f], slopes[j], bends[j] = to_external(theta[j], low[f], high[f])
 
 
 @_jit
@@ -145,7 +148,7 @@ def covariance(curvature, at_bound, cov):
     for j in range(c):
         rhs[:] = 0.0
         rhs[j] = 1.0
-        if not solve_scaled(small, scale, 0.0, rhs, out, work):
+        if not solve_scaled(small, scale, 0.0, scale, rhs, out, work):
             return
         columns[j] = out
     for j in range(c):
@@ -211,7 +214,9 @@ def fit_stage(
     """Fit the free parameters of one position in place; return (code, evaluations)."""
     m, n = free.size, data.size
     feeding = program.feeding
-    theta, trial, inner = np.empty(m), np.empty(m), np.empty(m)
+    theta, trial, inner, bends = np.empty(m), np.empty(m), np.empty(m), np.empty(m)
+    damped = np.empty(m)
+    to_damp(program.linear, free, low, high, poisson, damped)
     gradient, new_gradient, scale, step = np.empty(m), np.empty(m), np.zeros(m), np.empty(m)
     curvature, new_curvature, work = np.empty((m, m)), np.empty((m, m)), np.empty((m + 1, m))
     jac, residual, root_weights, state = np.empty((m, n)), np.empty(n), np.empty(n), np.zeros(STATE_SIZE)
@@ -221,7 +226,7 @@ def fit_stage(
     expression_slopes(program, p, low, high, free, 0, slopes, scratch)
     code = RUNNING
     while code == RUNNING:
-        set_free(trial, free, low, high, p, inner)
+        set_free(trial, free, low, high, p, inner, bends)
         if feeding:
             apply_expressions(program, p, low, high, feeding)
             expression_slopes(program, p, low, high, free, feeding, slopes, scratch)
@@ -229,10 +234,11 @@ def fit_stage(
         cost = residuals(data, weights, keep, stack[0], poisson, residual, root_weights)
         weigh(leaf_jac, program.slots, slopes, inner, root_weights, jac)
         normal_equations(jac, keep, residual, new_gradient, new_curvature)
-        code = advance(state, theta, trial, gradient, curvature, scale, cost, new_gradient, new_curvature, dof, tol,
-                       max_nfev, step, work)  # fmt: skip
+        add_bend(new_gradient, inner, bends, new_curvature)
+        code = advance(state, theta, trial, gradient, curvature, scale, damped, cost, new_gradient, new_curvature, dof,
+                       tol, max_nfev, step, work)  # fmt: skip
     if code != INVALID_MODEL:
-        set_free(theta, free, low, high, p, inner)
+        set_free(theta, free, low, high, p, inner, bends)
         apply_expressions(program, p, low, high, feeding)
     return code, int(state[NFEV])
 

@@ -44,21 +44,42 @@ def to_internal(value, low, high):
 
 @_jit
 def to_external(theta, low, high):
-    """Return the bounded value of an unbounded variable, and its derivative."""
+    """Return the bounded value of an unbounded variable, and its first and second derivative."""
     has_low, has_high = low > -np.inf, high < np.inf
     if has_low and has_high:
-        half = 0.5 * (high - low)
-        return low + half * (math.sin(theta) + 1.0), half * math.cos(theta)
+        half, sine = 0.5 * (high - low), math.sin(theta)
+        return low + half * (sine + 1.0), half * math.cos(theta), -half * sine
     if not (has_low or has_high):
-        return theta, 1.0
+        return theta, 1.0, 0.0
     root = math.sqrt(theta * theta + 1.0)
-    d = theta * theta / (root + 1.0)
-    return (low + d, theta / root) if has_low else (high - d, -theta / root)
+    d, slope, bend = theta * theta / (root + 1.0), theta / root, 1.0 / (root * root * root)
+    return (low + d, slope, bend) if has_low else (high - d, -slope, -bend)
 
 
 @_jit
-def solve_scaled(curvature, scale, damping, rhs, out, work):
-    """Solve (curvature + damping·diag(scale)) · out = rhs by Cholesky in scaled form; False if singular.
+def to_damp(linear, free, low, high, poisson, damped):
+    """Fill damped (m): 0 for the unbounded parameters that the model is linear in, where least squares are exact."""
+    for j in range(free.size):
+        f = free[j]
+        exact = linear[f] and not poisson and low[f] == -np.inf and high[f] == np.inf
+        damped[j] = 0.0 if exact else 1.0
+
+
+@_jit
+def add_bend(gradient, slopes, bends, curvature):
+    """Add what the bending of the bounds' transformation gives to the curvature, where that makes it larger.
+
+    Near a bound that the data push against the Gauss–Newton curvature vanishes with the slope: without this term
+    its steps overshoot, the damping grows, and all parameters crawl.
+    """
+    for j in range(gradient.size):
+        if slopes[j] != 0.0 and bends[j] != 0.0:
+            curvature[j, j] += max(0.0, -gradient[j] / slopes[j] * bends[j])
+
+
+@_jit
+def solve_scaled(curvature, scale, damping, damped, rhs, out, work):
+    """Solve (curvature + damping·diag(damped·scale)) · out = rhs by Cholesky in scaled form; False if singular.
 
     work has shape (m + 1, m): the factor, and in its last row 1/√scale.
     """
@@ -69,7 +90,7 @@ def solve_scaled(curvature, scale, damping, rhs, out, work):
         for k in range(j + 1):
             s = curvature[j, k] * root[j] * root[k]
             if j == k:
-                s += damping
+                s += damping * damped[j]
             for i in range(k):
                 s -= work[j, i] * work[k, i]
             if j == k:
@@ -194,13 +215,14 @@ def normal_equations(jac, keep, residual, gradient, curvature):
 
 
 @_jit
-def advance(state, theta, trial, gradient, curvature, scale, cost, new_gradient, new_curvature, dof, tol, max_nfev,
-            step, work):  # fmt: skip
+def advance(state, theta, trial, gradient, curvature, scale, damped, cost, new_gradient, new_curvature, dof, tol,
+            max_nfev, step, work):  # fmt: skip
     """Judge the trial point and set the next one; return how the fit stands.
 
     It has converged when a Gauss–Newton step could lower the cost by no more than `tol` of the cost per degree
     of freedom: the parameters are then within about √tol standard errors of the minimum, and closer still
-    after that step, which is taken.
+    after that step, which is taken. Only the parameters with damped = 1 (m) are damped: in those that the model
+    is linear in, a step is exact whatever the others do.
     """
     m = theta.size
     state[NFEV] += 1.0
@@ -237,7 +259,7 @@ def advance(state, theta, trial, gradient, curvature, scale, cost, new_gradient,
                 scale[j] = 1.0
         if cost <= 0.0:
             return CONVERGED
-        if solve_scaled(curvature, scale, 0.0, gradient, step, work):
+        if solve_scaled(curvature, scale, 0.0, damped, gradient, step, work):
             decrement = 0.0
             for j in range(m):
                 decrement += step[j] * gradient[j]
@@ -251,13 +273,14 @@ def advance(state, theta, trial, gradient, curvature, scale, cost, new_gradient,
         state[LOOK] = state[COST]
     if state[NFEV] >= max_nfev:
         return MAX_NFEV
-    while not solve_scaled(curvature, scale, state[DAMPING], gradient, step, work):
+    while not solve_scaled(curvature, scale, state[DAMPING], damped, gradient, step, work):
+        damped[:] = 1.0
         state[DAMPING] = max(10.0 * state[DAMPING], 1.0e-12)
         if not state[DAMPING] < 1.0e30:
             return CONVERGED
     predicted, moved = 0.0, False
     for j in range(m):
-        predicted += step[j] * (gradient[j] + state[DAMPING] * scale[j] * step[j])
+        predicted += step[j] * (gradient[j] + state[DAMPING] * damped[j] * scale[j] * step[j])
         trial[j] = theta[j] + step[j]
         moved = moved or trial[j] != theta[j]
     state[PREDICTED] = predicted

@@ -61,7 +61,7 @@ def polynomial_row(u, data, weights, keep, terms, poisson, coefficients):
                 power_j *= u[i]
         for j in range(terms):
             scale[j] = a[j, j] if a[j, j] > 0.0 else 1.0
-        if not solve_scaled(a, scale, 0.0, b, coefficients[:terms], work):
+        if not solve_scaled(a, scale, 0.0, scale, b, coefficients[:terms], work):
             return np.nan
         for i in range(n):
             value = 0.0

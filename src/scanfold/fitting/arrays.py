@@ -123,7 +123,7 @@ def _fit_part(problem: Problem, rows: Rows, raw: Raw) -> None:
     raw.code[:] = np.where(rows.used < max(1, len(problem.free[-1])), kernels.TOO_FEW_POINTS, kernels.CONVERGED)
     for s, indices in enumerate(problem.free):
         free = np.array(indices, np.int64)
-        fits: Any = kernels.begin(raw.values, rows.low, rows.high, free)
+        fits: Any = kernels.begin(compiled.linear, raw.values, rows.low, rows.high, free, problem.poisson)
         active = np.flatnonzero(raw.code <= kernels.MAX_NFEV)
         while active.size:
             kernels.place_trials(compiled, fits, active, rows.low, rows.high, free, raw.values)

@@ -66,7 +66,18 @@ def layout(problem: Problem) -> dict[str, Any]:
         "code_at": np.concatenate([[0], np.cumsum([len(c) for c in code])]).astype(np.int64),
         "code": np.concatenate([*code, np.zeros((0, 2))]),
         "feeding": problem.feeding,
+        "linear": linear_parameters(problem),
     }
+
+
+def linear_parameters(problem: Problem) -> npt.NDArray[np.bool_]:
+    """Return which parameters (P) are coefficients of a sum: of a polynomial or spline that is added to the rest.
+
+    Amplitudes of peaks are linear too, but fits that leave them undamped reach wrong minima more often.
+    """
+    summed = all(o >= -2 for o in problem.ops) and not problem.feeding
+    names = {n for c in problem.components if c.leaf == "basis" for n in c.names} if summed else set()
+    return np.array([n in names for n in problem.names], bool)
 
 
 def program(problem: Problem) -> Any:
