@@ -37,13 +37,6 @@ def scan(positions: int, points: int = 100) -> Any:
     return whole.isel(first), truth.isel(first)
 
 
-def square(rows: int, points: int = 100) -> Any:
-    """Return counts (y, x | energy) of a square map, in memory."""
-    from scanfold.testing import peak_scan
-
-    return peak_scan({"y": rows, "x": rows}, points=points)[0]
-
-
 def count_weights(counts: Array) -> Array:
     """Return 1/σ of counts."""
     return 1.0 / np.sqrt(np.maximum(counts, 1.0))
