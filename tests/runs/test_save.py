@@ -361,3 +361,18 @@ def _unfinish(store: Path) -> None:
     root = json.loads((store / "zarr.json").read_text())
     root["attributes"]["scanfold_complete"] = False
     (store / "zarr.json").write_text(json.dumps(root))
+
+
+def test_workers_with_no_room_beside_their_libraries_are_refused(tmp_path: Path):
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, memory_limit="150MiB",
+            dashboard_address="127.0.0.1:0", worker_dashboard_address="127.0.0.1:0",
+        ) as cluster,
+        Client(cluster),
+        pytest.raises(InputError, match=r"150 MiB.*512 MiB"),
+    ):  # fmt: skip
+        runs.save(xr.DataArray(np.ones((4, 4)), dims=("y", "x"), name="a").chunk(y=2), tmp_path / "a.zarr")
+    assert not list(tmp_path.glob("a.zarr/a/c/*"))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from scanfold.conventions import RunError
-from scanfold.runs.workers import _local_cluster
+from scanfold.runs.workers import local_cluster
 
 #: How long a scheduler may take to answer.
 TIMEOUT = "10s"
@@ -29,7 +29,7 @@ def local_client(workers: int, memory: int | None = None) -> Iterator[Any]:
     distributed.Client
         `scanfold.save` uses it inside the block.
     """
-    with _local_cluster(workers, memory) as (client, _), client.as_current():
+    with local_cluster(workers, memory) as (client, _), client.as_current():
         client.wait_for_workers(workers, timeout=60)
         yield client
 

@@ -215,10 +215,14 @@ def _fit(scan: plan.Scan, workers: Workers, label: str | None) -> list[plan.Grou
         while (event := workers.next(timeout=1.0)) is None:
             workers.check()
         try:
-            if cost := event[1]():
-                costs[number] = {**cost, "independent": len(block.pieces) == 1}
+            cost = event[1]()
         except Exception:
-            continue
+            continue  # it will fail again as a block, and be recorded there
+        if cost:
+            costs[number] = {**cost, "independent": len(block.pieces) == 1}
+        elif label is not None:
+            text = f"{label}: a trial of {plan.TRIAL} positions killed its worker; if all die, give them more memory"
+            print(text, file=sys.stderr, flush=True)
     fitted = plan.fit_blocks(scan, costs, workers.threads, workers.memory)
     for number, cost in costs.items():
         seconds, text = plan.predict(scan, number, fitted[number], cost, workers.threads)

@@ -11,12 +11,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from scanfold.conventions import RunError
+from scanfold.conventions import InputError, RunError
 from scanfold.runs import graph as graphs
 from scanfold.runs.worker import limit_libraries, single_threaded_libraries
 
 #: Seconds without any worker after which a run gives up, and with too few after which they are asked for again.
 PATIENCE, RESCALE = 60.0, 5.0
+#: Bytes that a worker process takes before any data.
+BASE = 200 * 2**20
 #: Fewer positions than this are not worth starting processes for.
 SMALL = 1000
 
@@ -98,8 +100,13 @@ class Cluster:
         workers = client.scheduler_info(n_workers=-1)["workers"].values()
         self._wanted = wanted or len(workers)
         self.threads = wanted or sum(w["nthreads"] for w in workers) or 1
-        limits = [w["memory_limit"] / w["nthreads"] for w in workers if w["memory_limit"]]
+        limits = [(w["memory_limit"] - BASE) / w["nthreads"] for w in workers if w["memory_limit"]]
         self.memory = min(limits, default=float("inf"))
+        if self.memory <= 0:
+            raise InputError(
+                f"a worker may hold {(self.memory + BASE) / 2**20:.0f} MiB, and Python with its libraries takes about "
+                f"{BASE / 2**20:.0f} before any data; give each at least 512 MiB: LocalCluster(memory_limit='512MiB')"
+            )
 
     def submit(self, job: Any, function: Callable[..., Any], *arguments: Any) -> None:
         """Start a task; its arguments travel as bytes, so that Dask does not look into their graphs."""
@@ -121,7 +128,15 @@ class Cluster:
 
     def compute(self, graph: graphs.Graph, keys: Sequence[Any]) -> list[Any]:
         """Compute a small whole-scan step on all workers."""
-        return list(self._client.get(graphs.optimise(graph, keys), list(keys)))
+        from distributed import KilledWorker
+
+        try:
+            return list(self._client.get(graphs.optimise(graph, keys), list(keys)))
+        except KilledWorker as error:
+            raise RunError(
+                f"a small step over the whole scan killed its workers, most likely for want of memory ({error}); "
+                f"give them more, or open the scan in smaller chunks"
+            ) from None
 
     def check(self) -> None:
         """Ask for lost workers again, and give up after a minute without any.
@@ -186,7 +201,7 @@ def find_workers(positions: int, releases_gil: bool) -> Iterator[Workers]:
                 threads.stop()
     else:
         wanted = os.cpu_count() or 1
-        with _local_cluster(wanted) as (client, cluster):
+        with local_cluster(wanted) as (client, cluster):
             yield Cluster(client, cluster, wanted)
 
 
@@ -202,7 +217,7 @@ def _current_client() -> Any:
 
 
 @contextmanager
-def _local_cluster(workers: int, memory: int | None = None) -> Iterator[tuple[Any, Any]]:
+def local_cluster(workers: int, memory: int | None = None) -> Iterator[tuple[Any, Any]]:
     """Start single-threaded worker processes that listen on loopback only."""
     import dask
     from distributed import Client, LocalCluster
