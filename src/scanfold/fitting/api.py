@@ -251,7 +251,7 @@ def _describe(
     """Return the options of a fit for the record, as plain names and numbers."""
     numbers = {"value": table.value, "min": table.low, "max": table.high}
     parameters: dict[str, dict[str, Any]] = {
-        n: {k: float(v[i]) for k, v in numbers.items() if v[i] == v[i]} | {"vary": bool(table.vary[i])}
+        n: {k: float(v[i]) for k, v in numbers.items() if np.isfinite(v[i])} | {"vary": bool(table.vary[i])}
         for i, n in enumerate(table.names)
     }
     for name, text in table.expressions:

@@ -233,10 +233,9 @@ def _content(value: Any, depth: int) -> Any:
         return getattr(value, "__name__", repr(type(value)))
     if isinstance(value, types.FunctionType):
         return value.__module__, value.__qualname__
-    call = getattr(type(value), "__call__", None)
-    if isinstance(call, types.FunctionType) and depth > 0:
-        return "object", _content(call, depth - 1), _state(value)
-    if call is not None and hasattr(value, "__name__"):
+    if callable(value) and isinstance(type(value).__call__, types.FunctionType) and depth > 0:
+        return "object", _content(type(value).__call__, depth - 1), _state(value)
+    if callable(value) and hasattr(value, "__name__"):
         return getattr(value, "__module__", ""), value.__name__
     return value
 

@@ -111,7 +111,9 @@ def _parameter_lines(options: Mapping[str, Any]) -> list[str]:
         if "expr" in p:
             settings["expr"] = p["expr"]
         else:
-            settings = {k: p[k] for k in ("value", "min", "max") if isinstance(_plain(p[k]), float) and k not in own}
+            settings = {
+                k: p[k] for k in ("value", "min", "max") if isinstance(_plain(p.get(k)), float) and k not in own
+            }
             settings |= {} if p["vary"] else {"vary": False}
         note = f"  # {', '.join(own)}: a DataArray, one per position" if own else ""
         text.append(f"    {name!r}: {settings!r},{note}")
