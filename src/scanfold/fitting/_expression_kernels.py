@@ -12,6 +12,9 @@ import numpy as np
 from scanfold.fitting._jit_kernels import jit
 
 _jit = jit()
+#: Step of central differences, relative to the parameter (absolute where that is 0): ∛ε, the optimum for a parameter
+#: on its own scale. A feature farther from zero than about 10⁵ of its widths needs a shifted axis.
+RELATIVE_STEP = 6.0554544523933395e-06
 
 CONST, PARAM, X, ADD, SUB, MUL, DIV, POW, NEG = range(9)
 (

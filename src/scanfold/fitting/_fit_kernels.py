@@ -9,7 +9,7 @@ from collections import namedtuple
 
 import numpy as np
 
-from scanfold.fitting._expression_kernels import run_code
+from scanfold.fitting._expression_kernels import RELATIVE_STEP, run_code
 from scanfold.fitting._jit_kernels import jit
 from scanfold.fitting._lineshape_kernels import call_leaf
 from scanfold.fitting._lm_kernels import (
@@ -58,7 +58,7 @@ def expression_slopes(program, p, low, high, free, count, slopes, scratch):
         slopes[f, j] = 1.0
         if count == 0:
             continue
-        step = 6.0554544523933395e-06 * (abs(p[f]) if p[f] != 0.0 else 1.0)
+        step = RELATIVE_STEP * (abs(p[f]) if p[f] != 0.0 else 1.0)
         scratch[:] = p
         scratch[f] = p[f] + step
         apply_expressions(program, scratch, low, high, count)

@@ -19,9 +19,17 @@ def _stamp(function):
     return function
 
 
-def jit(**options):
-    """Compile a kernel when it is first called, for the types it is called with."""
-    return lambda function: _stamp(njit(nogil=True, cache=True, error_model="numpy", **options)(function))
+def jit(*, cache=True, **options):
+    """Compile a kernel when it is first called, for the types it is called with.
+
+    A kernel that takes functions is not to be kept: each would be new to numba in each process.
+    """
+
+    def decorate(function):
+        compiled = njit(nogil=True, cache=cache, error_model="numpy", **options)(function)
+        return _stamp(compiled) if cache else compiled
+
+    return decorate
 
 
 def callback(signature, function, *, cache):

@@ -14,7 +14,7 @@ from numba import carray, types
 from numba.core.sigutils import normalize_signature
 from numba.extending import intrinsic
 
-from scanfold.fitting._expression_kernels import betaln, faddeeva, lgamma_real, run_code
+from scanfold.fitting._expression_kernels import RELATIVE_STEP, betaln, faddeeva, lgamma_real, run_code
 from scanfold.fitting._jit_kernels import callback, jit
 
 _jit = jit()
@@ -43,7 +43,7 @@ def call_leaf(typing_context, address, n, k, x, p, aux, aux_size, y, jac):
     return signature, generate
 
 
-@_jit
+@jit(cache=False)
 def numeric(function, x, p, aux, y, jac):
     """Fill values, and derivatives by central differences, from a scalar function(x, p, aux)."""
     n, k = x.size, p.size
@@ -51,7 +51,7 @@ def numeric(function, x, p, aux, y, jac):
         y[i] = function(x[i], p, aux)
     for j in range(k):
         keep = p[j]
-        step = 6.0554544523933395e-06 * (abs(keep) if keep != 0.0 else 1.0)
+        step = RELATIVE_STEP * (abs(keep) if keep != 0.0 else 1.0)
         high, low = keep + step, keep - step
         p[j] = high
         for i in range(n):

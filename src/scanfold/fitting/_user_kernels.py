@@ -4,10 +4,9 @@ from numba import carray, njit
 from numba.core.errors import NumbaError
 from numba.np.unsafe.ndarray import to_fixed_tuple
 
+from scanfold.fitting._expression_kernels import RELATIVE_STEP
 from scanfold.fitting._jit_kernels import callback
 from scanfold.fitting._lineshape_kernels import LEAF
-
-_RELATIVE_STEP = 6.0554544523933395e-06
 
 
 def compile_leaf(function, k):
@@ -40,7 +39,7 @@ def _leaf_of(fill, k):
         x_, p_, y_, jac_ = carray(x, n), carray(p, k), carray(y, n), carray(jac, (k, n))
         for j in range(k):
             keep = p_[j]
-            step = _RELATIVE_STEP * (abs(keep) if keep != 0.0 else 1.0)
+            step = RELATIVE_STEP * (abs(keep) if keep != 0.0 else 1.0)
             p_[j] = keep - step
             fill(x_, p_, y_)
             p_[j] = keep + step

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from scanfold.fitting._expression_kernels import RELATIVE_STEP
 from scanfold.fitting.compiled import TOLERANCE, address, empty_raw, program, why_not_compiled
 from scanfold.fitting.components import Component, Unsupported
 from scanfold.fitting.problem import Array, Problem, Raw, Rows
@@ -57,7 +58,7 @@ def _user_leaf(component: Component, x: Array, p: Array) -> tuple[Array, Array]:
 
     jac = np.empty((p.shape[0], p.shape[1], x.size))
     for j, column in enumerate(columns):
-        step = 6.0554544523933395e-06 * np.where(column != 0.0, np.abs(column), 1.0)
+        step = RELATIVE_STEP * np.where(column != 0.0, np.abs(column), 1.0)
         high, low = column + step, column - step
         above = values([*columns[:j], high, *columns[j + 1 :]])
         below = values([*columns[:j], low, *columns[j + 1 :]])

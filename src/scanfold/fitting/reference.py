@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import xlogy
 
 from scanfold.conventions import unknown
+from scanfold.fitting._expression_kernels import RELATIVE_STEP
 from scanfold.fitting.compiled import empty_raw
 from scanfold.fitting.components import independent_variables, left_out
 from scanfold.fitting.problem import Array, Problem, Raw, Rows
@@ -37,7 +38,7 @@ def _slopes(model: lmfit.Model) -> Any:
         rows = []
         for param in [p for p in params.values() if p.vary and not p.expr]:
             value = param.value
-            step = 6.0554544523933395e-06 * (abs(value) if value != 0.0 else 1.0)
+            step = RELATIVE_STEP * (abs(value) if value != 0.0 else 1.0)
             param.value = value + step
             above, high = model._residual(params, data, weights, **axis), param.value
             param.value = value - step
