@@ -17,7 +17,8 @@ from lmfit import models
 import scanfold as sf
 from scanfold.conventions import InputError
 from scanfold.fitting import STATUS
-from scanfold.fitting._expression_kernels import betaln, erfcx, faddeeva, lgamma_real, run_code
+from scanfold.fitting._expression_kernels import run_code
+from scanfold.fitting._special_kernels import betaln, erfcx, exp_below, faddeeva, lgamma_real
 from scanfold.fitting.expressions import FUNCTIONS, symbols, translate
 
 NAMES = {"a": 0, "b": 1, "c": 2}
@@ -26,7 +27,8 @@ NAMES = {"a": 0, "b": 1, "c": 2}
 def value(expression: str, **params: float) -> float:
     """Evaluate an expression by the stack machine."""
     names = {name: i for i, name in enumerate(params)}
-    return float(run_code(translate(expression, names), np.array([*params.values(), 0.0]), np.nan))
+    code = translate(expression, names)
+    return float(run_code(code, np.array([*params.values(), 0.0]), np.nan, np.empty(len(code) + 1)))
 
 
 # ---- arithmetic ----------------------------------------------------------------------------
@@ -291,3 +293,13 @@ def test_erfcx_betaln_and_the_real_part_of_lgamma():
     terms = np.abs([scipy.special.gammaln(v) for v in (a, b, a + b)]).max(axis=0)
     found = np.array([betaln(u, v) for u, v in zip(a, b, strict=True)])
     assert np.all(np.abs(found - scipy.special.betaln(a, b)) <= 4e-15 * np.maximum(1, terms))
+
+
+def test_exponential_of_what_is_not_positive():
+    random = np.random.default_rng(3)
+    x = -np.abs(random.normal(size=5000)) * 10 ** random.uniform(-6, 2.7, 5000)
+    x = x[x > -700]
+    np.testing.assert_allclose([exp_below(v) for v in x], np.exp(x), rtol=4e-16)
+    assert exp_below(0.0) == 1.0
+    assert exp_below(-800.0) == exp_below(-np.inf) == 0.0
+    assert np.isnan(exp_below(np.nan))

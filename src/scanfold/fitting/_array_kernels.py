@@ -63,7 +63,7 @@ def place_trials(program, fits, active, low, high, free, values):
     inner, bends = np.empty(free.size), np.empty(free.size)
     for r in active:
         set_free(fits.trial[r], free, low[r], high[r], values[r], inner, bends)
-        apply_expressions(program, values[r], low[r], high[r], program.feeding)
+        apply_expressions(program, values[r], low[r], high[r], program.feeding, -1)
 
 
 @_jit
@@ -98,7 +98,7 @@ def settle(program, fits, low, high, free, values, codes):
         counts[r] = int(fits.state[r, NFEV])
         if codes[r] != INVALID_MODEL and codes[r] != TOO_FEW_POINTS:
             set_free(fits.theta[r], free, low[r], high[r], values[r], inner, bends)
-            apply_expressions(program, values[r], low[r], high[r], program.feeding)
+            apply_expressions(program, values[r], low[r], high[r], program.feeding, -1)
     return counts
 
 

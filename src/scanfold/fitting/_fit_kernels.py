@@ -35,17 +35,21 @@ ADD, SUB, MUL, DIV = -1, -2, -3, -4
 
 #: ops: leaf numbers and operators, postfix. addresses, sizes, rows, aux_at: per leaf its address, number of
 #: parameters, first row in the Jacobian, start in `aux`. slots: the parameter behind each Jacobian row.
-#: targets, code_at, code: constraint expressions, the first `feeding` of which the model needs. linear: for each
-#: parameter, whether the model is linear in it.
-Program = namedtuple("Program", "ops addresses sizes rows slots aux aux_at targets code_at code feeding linear")
+#: targets, code_at, code: constraint expressions, the first `feeding` of which the model needs; depends (E, P): on
+#: which parameters, directly or not; room for their values. linear: for each parameter, whether the model is.
+Program = namedtuple(
+    "Program", "ops addresses sizes rows slots aux aux_at targets code_at code depends room feeding linear"
+)
 
 
 @_jit
-def apply_expressions(program, p, low, high, count):
-    """Set the parameters that are given by the first `count` expressions."""
+def apply_expressions(program, p, low, high, count, cause):
+    """Set the parameters given by the first `count` expressions: all, or (cause ≥ 0) those that depend on that one."""
     for e in range(count):
+        if cause >= 0 and not program.depends[e, cause]:
+            continue
         t = program.targets[e]
-        value = run_code(program.code[program.code_at[e] : program.code_at[e + 1]], p, np.nan)
+        value = run_code(program.code[program.code_at[e] : program.code_at[e + 1]], p, np.nan, program.room)
         p[t] = min(max(value, low[t]), high[t]) if value == value else value
 
 
@@ -56,17 +60,17 @@ def expression_slopes(program, p, low, high, free, count, slopes, scratch):
     for j in range(free.size):
         f = free[j]
         slopes[f, j] = 1.0
-        if count == 0:
+        if not program.depends[:count, f].any():
             continue
         step = RELATIVE_STEP * (abs(p[f]) if p[f] != 0.0 else 1.0)
         scratch[:] = p
         scratch[f] = p[f] + step
-        apply_expressions(program, scratch, low, high, count)
+        apply_expressions(program, scratch, low, high, count, f)
         for e in range(count):
             slopes[program.targets[e], j] = scratch[program.targets[e]]
         scratch[:] = p
         scratch[f] = p[f] - step
-        apply_expressions(program, scratch, low, high, count)
+        apply_expressions(program, scratch, low, high, count, f)
         for e in range(count):
             t = program.targets[e]
             slopes[t, j] = (slopes[t, j] - scratch[t]) / ((p[f] + step) - (p[f] - step))
@@ -173,7 +177,7 @@ def finish_row(program, data, weights, keep, p, start, low, high, free, poisson,
                stderr, cov, stats):  # fmt: skip
     """Fill stderr (P), cov (m, m) and stats [chisqr, sum of squared residuals, touches a bound] at the solution."""
     m, n, count = free.size, data.size, program.targets.size
-    apply_expressions(program, p, low, high, count)
+    apply_expressions(program, p, low, high, count, -1)
     slopes, scratch = np.empty((p.size, m)), np.empty(p.size)
     expression_slopes(program, p, low, high, free, count, slopes, scratch)
     jac, residual, root_weights = np.empty((m, n)), np.empty(n), np.empty(n)
@@ -228,7 +232,7 @@ def fit_stage(
     while code == RUNNING:
         set_free(trial, free, low, high, p, inner, bends)
         if feeding:
-            apply_expressions(program, p, low, high, feeding)
+            apply_expressions(program, p, low, high, feeding, -1)
             expression_slopes(program, p, low, high, free, feeding, slopes, scratch)
         evaluate(program, x, p, leaf_p, stack, leaf_jac)
         cost = residuals(data, weights, keep, stack[0], poisson, residual, root_weights)
@@ -239,7 +243,7 @@ def fit_stage(
                        tol, max_nfev, step, work)  # fmt: skip
     if code != INVALID_MODEL:
         set_free(theta, free, low, high, p, inner, bends)
-        apply_expressions(program, p, low, high, feeding)
+        apply_expressions(program, p, low, high, feeding, -1)
     return code, int(state[NFEV])
 
 

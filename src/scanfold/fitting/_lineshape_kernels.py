@@ -14,8 +14,9 @@ from numba import carray, types
 from numba.core.sigutils import normalize_signature
 from numba.extending import intrinsic
 
-from scanfold.fitting._expression_kernels import RELATIVE_STEP, betaln, faddeeva, lgamma_real, run_code
+from scanfold.fitting._expression_kernels import RELATIVE_STEP, run_code
 from scanfold.fitting._jit_kernels import callback, jit
+from scanfold.fitting._special_kernels import betaln, exp_below, faddeeva, lgamma_real
 
 _jit = jit()
 _pointer = types.CPointer(types.float64)
@@ -93,7 +94,7 @@ def gaussian(n, k, x, p, aux, aux_size, y, jac):
     norm = inverse / S2PI
     for i in range(n):
         t = (x_[i] - p_[1]) * inverse
-        e = norm * math.exp(-0.5 * t * t)
+        e = norm * exp_below(-0.5 * t * t)
         value = p_[0] * e
         y_[i] = value
         jac_[0, i] = e
@@ -145,7 +146,7 @@ def pvoigt(n, k, x, p, aux, aux_size, y, jac):
     for i in range(n):
         t = (x_[i] - p_[1]) * inverse
         q = 1.0 / (1.0 + t * t)
-        g, lor = norm_g * math.exp(-ln2 * t * t), norm_l * q
+        g, lor = norm_g * exp_below(-ln2 * t * t), norm_l * q
         mixed_g, mixed_l = (1.0 - p_[3]) * g, p_[3] * lor
         y_[i] = p_[0] * (mixed_g + mixed_l)
         jac_[0, i] = mixed_g + mixed_l
@@ -366,7 +367,8 @@ def _expsine(x, p, aux):
 
 @_jit
 def _expression(x, p, aux):
-    return run_code(aux.reshape(-1, 2), p, x)
+    code = aux.reshape(-1, 2)
+    return run_code(code, p, x, np.empty(code.shape[0] + 1))
 
 
 def _leaf_of(function):

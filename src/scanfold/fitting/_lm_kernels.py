@@ -18,8 +18,8 @@ _jit = jit()
 _fast = jit(fastmath={"reassoc", "contract", "nsz"})
 
 RUNNING, CONVERGED, MAX_NFEV, INVALID_MODEL, TOO_FEW_POINTS, FAILED = range(6)
-#: state: cost, damping, its growth, predicted reduction, evaluations, started, cost at the last look
-COST, DAMPING, GROWTH, PREDICTED, NFEV, STARTED, LOOK, STATE_SIZE = range(8)
+#: state: cost, damping, its growth, predicted reduction, evaluations, started, cost at the last look, last decrement
+COST, DAMPING, GROWTH, PREDICTED, NFEV, STARTED, LOOK, DECREMENT, STATE_SIZE = range(9)
 #: A fit that gains less than STALE of the reduced cost in PATIENCE evaluations runs down a valley without an end.
 PATIENCE, STALE = 30, 1.0e-6
 _NUDGE = 1.0e-4
@@ -225,6 +225,7 @@ def advance(state, theta, trial, gradient, curvature, scale, damped, cost, new_g
     is linear in, a step is exact whatever the others do.
     """
     m = theta.size
+    gained = 0.0
     state[NFEV] += 1.0
     if state[STARTED] == 0.0:
         accepted = np.isfinite(cost)
@@ -235,19 +236,19 @@ def advance(state, theta, trial, gradient, curvature, scale, damped, cost, new_g
         state[DAMPING], state[GROWTH], state[STARTED] = 1.0e-3, 2.0, 1.0
         scale[:] = 0.0
     else:
-        gain, predicted = state[COST] - cost, state[PREDICTED]
-        accepted = gain >= 0.0
+        gained, predicted = state[COST] - cost, state[PREDICTED]
+        accepted = gained >= 0.0
         for j in range(m):
             accepted = accepted and np.isfinite(new_gradient[j]) and np.isfinite(new_curvature[j, j])
         if accepted:
-            ratio = 2.0 * gain / predicted - 1.0
+            ratio = 2.0 * gained / predicted - 1.0
             state[DAMPING] *= max(0.1, 1.0 - ratio * ratio * ratio)
             state[GROWTH] = 2.0
         else:
             state[DAMPING] *= state[GROWTH]
             state[GROWTH] *= 2.0
         small = predicted <= 1.0e-14 * state[COST]
-        if small and (not accepted or gain <= 1.0e-14 * state[COST]):
+        if small and (not accepted or gained <= 1.0e-14 * state[COST]):
             if accepted:
                 _take(state, theta, trial, gradient, curvature, cost, new_gradient, new_curvature)
             return CONVERGED
@@ -259,11 +260,17 @@ def advance(state, theta, trial, gradient, curvature, scale, damped, cost, new_g
                 scale[j] = 1.0
         if cost <= 0.0:
             return CONVERGED
-        if solve_scaled(curvature, scale, 0.0, damped, gradient, step, work):
+        level = cost / max(dof, 1.0)
+        if gained > 0.01 * level:
+            state[DECREMENT] = 0.0  # too early to ask, and the rate must be that of one step
+        elif solve_scaled(curvature, scale, 0.0, damped, gradient, step, work):
             decrement = 0.0
             for j in range(m):
                 decrement += step[j] * gradient[j]
-            if decrement <= tol * cost / max(dof, 1.0):
+            # After the step, what is left is smaller by the rate at which decrements shrink.
+            rate = min(decrement / state[DECREMENT], 1.0) if state[DECREMENT] > 0.0 else 1.0
+            state[DECREMENT] = decrement
+            if decrement <= tol * level or (decrement <= 1.0e-6 * level and rate * decrement <= tol * level):
                 for j in range(m):
                     theta[j] += step[j]
                 return CONVERGED

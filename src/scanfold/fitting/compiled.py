@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from scanfold.fitting._expression_kernels import PARAM
 from scanfold.fitting.components import Component, function_token
 from scanfold.fitting.problem import Problem, Raw, Rows
 
@@ -65,9 +66,23 @@ def layout(problem: Problem) -> dict[str, Any]:
         "targets": np.array([t for t, _ in problem.expressions], np.int64),
         "code_at": np.concatenate([[0], np.cumsum([len(c) for c in code])]).astype(np.int64),
         "code": np.concatenate([*code, np.zeros((0, 2))]),
+        "depends": dependencies(problem),
+        "room": np.empty(max((len(c) for c in code), default=0) + 1),
         "feeding": problem.feeding,
         "linear": linear_parameters(problem),
     }
+
+
+def dependencies(problem: Problem) -> npt.NDArray[np.bool_]:
+    """Return on which parameters each expression depends (E, P), through others too."""
+    depends = np.zeros((len(problem.expressions), len(problem.names)), bool)
+    for e, (_, code) in enumerate(problem.expressions):
+        used = code[code[:, 0] == PARAM, 1].astype(int)
+        depends[e, used] = True
+        for earlier, (target, _) in enumerate(problem.expressions[:e]):
+            if target in used:
+                depends[e] |= depends[earlier]
+    return depends
 
 
 def linear_parameters(problem: Problem) -> npt.NDArray[np.bool_]:
