@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ from hypothesis import settings
 settings.register_profile("scanfold", deadline=None, print_blob=True)
 settings.load_profile("scanfold")
 os.environ["MPLBACKEND"] = "Agg"
+# a shell's background jobs ignore interrupts and their children inherit that: tests that interrupt a child need them
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
