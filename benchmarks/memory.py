@@ -28,7 +28,7 @@ def run(small: bool) -> Iterator[Table]:
     times = 0.1 if small else TIMES
     rows = round(times * WORKERS * LIMIT / (COLUMNS * POINTS * ITEM) / _files.SIDE) * _files.SIDE
     with tempfile.TemporaryDirectory() as name:
-        path = Path(name) / "scan.zarr"
+        path = Path(name) / "scan.h5"
         _files.write(path, rows, COLUMNS, POINTS, "float64")
         method = Method("memory", "benchmarks.memory:both", rows * COLUMNS, {"path": str(path), "held": HELD})
         race([method], 0)
