@@ -18,8 +18,8 @@ _jit = jit()
 _fast = jit(fastmath={"reassoc", "contract", "nsz"})
 
 RUNNING, CONVERGED, MAX_NFEV, INVALID_MODEL, TOO_FEW_POINTS, FAILED = range(6)
-#: state: cost, damping, its growth, predicted reduction, evaluations, started, cost at the last look, last decrement
-COST, DAMPING, GROWTH, PREDICTED, NFEV, STARTED, LOOK, DECREMENT, STATE_SIZE = range(9)
+#: state: cost, damping, its growth, predicted reduction, evaluations, started, cost at the last look
+COST, DAMPING, GROWTH, PREDICTED, NFEV, STARTED, LOOK, STATE_SIZE = range(8)
 #: A fit that gains less than STALE of the reduced cost in PATIENCE evaluations runs down a valley without an end.
 PATIENCE, STALE = 30, 1.0e-6
 _NUDGE = 1.0e-4
@@ -261,16 +261,12 @@ def advance(state, theta, trial, gradient, curvature, scale, damped, cost, new_g
         if cost <= 0.0:
             return CONVERGED
         level = cost / max(dof, 1.0)
-        if gained > 0.01 * level:
-            state[DECREMENT] = 0.0  # too early to ask, and the rate must be that of one step
-        elif solve_scaled(curvature, scale, 0.0, damped, gradient, step, work):
+        # After a step that gained much it is too early to ask.
+        if gained <= 0.01 * level and solve_scaled(curvature, scale, 0.0, damped, gradient, step, work):
             decrement = 0.0
             for j in range(m):
                 decrement += step[j] * gradient[j]
-            # After the step, what is left is smaller by the rate at which decrements shrink.
-            rate = min(decrement / state[DECREMENT], 1.0) if state[DECREMENT] > 0.0 else 1.0
-            state[DECREMENT] = decrement
-            if decrement <= tol * level or (decrement <= 1.0e-6 * level and rate * decrement <= tol * level):
+            if decrement <= tol * level:
                 for j in range(m):
                     theta[j] += step[j]
                 return CONVERGED
