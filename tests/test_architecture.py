@@ -16,7 +16,7 @@ SOURCE = Path(scanfold.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 
 ROOMS = {"fitting", "bragg", "traces", "grouping", "ptycho", "detectors"}
-FOUNDATION = {"conventions"}
+FOUNDATION = {"conventions", "_jit_kernels"}
 BRIDGE = FOUNDATION | {"_apply"}
 RUNS = BRIDGE | {"runs"}
 SERVICES = RUNS | {"plot", "io"}
@@ -26,6 +26,7 @@ TOP = SERVICES | ROOMS | {"report", "testing"}
 MAY_IMPORT: dict[str, set[str]] = {
     "": set(),  # scanfold/__init__.py, whose names load lazily
     "conventions": set(),
+    "_jit_kernels": set(),
     "_apply": FOUNDATION,
     "runs": BRIDGE,
     "io": RUNS,
@@ -52,6 +53,7 @@ SAMPLES = {"scanfold.fitting.start": {"dask.array"}}
 KERNELS_MAY_IMPORT = {
     "numpy",
     "scipy",
+    "functools",
     "numba",
     "llvmlite",
     "math",

@@ -4,13 +4,13 @@ from collections import namedtuple
 
 import numpy as np
 
+from scanfold._jit_kernels import jit
 from scanfold.fitting._fit_kernels import (
     apply_expressions,
     expression_slopes,
     finish_row,
     set_free,
 )
-from scanfold.fitting._jit_kernels import jit
 from scanfold.fitting._lm_kernels import (
     CONVERGED,
     INVALID_MODEL,

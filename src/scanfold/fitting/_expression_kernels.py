@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from scanfold.fitting._jit_kernels import jit
+from scanfold._jit_kernels import jit
 from scanfold.fitting._special_kernels import betaln, erfcx, lgamma_real
 
 _jit = jit()

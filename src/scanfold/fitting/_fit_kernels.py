@@ -9,8 +9,8 @@ from collections import namedtuple
 
 import numpy as np
 
+from scanfold._jit_kernels import jit
 from scanfold.fitting._expression_kernels import RELATIVE_STEP, run_code
-from scanfold.fitting._jit_kernels import jit
 from scanfold.fitting._lineshape_kernels import call_leaf
 from scanfold.fitting._lm_kernels import (
     INVALID_MODEL,

@@ -14,8 +14,8 @@ from numba import carray, types
 from numba.core.sigutils import normalize_signature
 from numba.extending import intrinsic
 
+from scanfold._jit_kernels import callback, jit
 from scanfold.fitting._expression_kernels import RELATIVE_STEP, run_code
-from scanfold.fitting._jit_kernels import callback, jit
 from scanfold.fitting._special_kernels import betaln, exp_below, faddeeva, lgamma_real
 
 _jit = jit()

@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from scanfold.fitting._jit_kernels import jit
+from scanfold._jit_kernels import jit
 
 _jit = jit()
 # Sums over the points may be reordered by the compiler, always in the same way: they vectorise.

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from scanfold.fitting._jit_kernels import jit
+from scanfold._jit_kernels import jit
 
 _jit = jit()
 # 2^k for k = −1022 … 1023, and 1/j!: a table and a polynomial, so that the compiler can treat several points at once.

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from scanfold.fitting._jit_kernels import jit
+from scanfold._jit_kernels import jit
 from scanfold.fitting._lm_kernels import solve_scaled
 
 _jit = jit()

@@ -4,8 +4,8 @@ from numba import carray, njit
 from numba.core.errors import NumbaError
 from numba.np.unsafe.ndarray import to_fixed_tuple
 
+from scanfold._jit_kernels import callback
 from scanfold.fitting._expression_kernels import RELATIVE_STEP
-from scanfold.fitting._jit_kernels import callback
 from scanfold.fitting._lineshape_kernels import LEAF
 
 
