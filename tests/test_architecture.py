@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 #: `conventions` and `fitting` name arrays (`dask.base.tokenize`) and make no graph but through the bridge, except for
 #: the sample of positions that the prologue of a fit reads.
 DASK = {"_apply", "runs", "io", "testing"}
-DASK_NAMES_ONLY = {"conventions", "fitting"}
+DASK_NAMES_ONLY = {"conventions", "fitting", "bragg"}
 SAMPLES = {"scanfold.fitting.start": {"dask.array"}}
 
 #: Numbers, and the standard library's types; llvmlite is numba's own lower half.

@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "ScanError": "scanfold.conventions",
+    "bragg": "scanfold.bragg",
     "fit": "scanfold.fitting",
     "fitting": "scanfold.fitting",
     "io": "scanfold.io",
