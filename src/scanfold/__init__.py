@@ -20,6 +20,7 @@ _PUBLIC = {
     "bragg": "scanfold.bragg",
     "fit": "scanfold.fitting",
     "fitting": "scanfold.fitting",
+    "grouping": "scanfold.grouping",
     "io": "scanfold.io",
     "open_scan": "scanfold.io",
     "plot": "scanfold.plot",

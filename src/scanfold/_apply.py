@@ -183,3 +183,49 @@ def reduce_blocks(
     while len(parts) > 1:
         parts = [dask.delayed(combine)(parts[i : i + fan_in]) for i in range(0, len(parts), fan_in)]
     return dask.delayed(finalize)(parts[0])
+
+
+def take_rows(source: da.Array, rows: np.ndarray, batch: int) -> da.Array:
+    """Take rows of an array, lazily, a task for each batch that depends on the blocks it takes from.
+
+    Parameters
+    ----------
+    source : dask array
+    rows : (g, c) int
+        Indices along its first dimension, in memory; each batch carries its own.
+    batch : int
+        Along g.
+
+    Returns
+    -------
+    dask array
+        ``(g, c, *frame)``.
+
+    Examples
+    --------
+    >>> source = da.arange(10, chunks=4)
+    >>> take_rows(source, np.array([[9, 1], [3, 4], [0, 8]]), 2).compute().tolist()
+    [[9, 1], [3, 4], [0, 8]]
+    """
+    whole = source.rechunk({axis: -1 for axis in range(1, source.ndim)})
+    blocks, edges = whole.to_delayed().ravel(), np.cumsum((0, *whole.chunks[0]))
+    token = tokenize(source.name, rows, batch)
+    parts = []
+    for first in range(0, len(rows), batch):
+        some = rows[first : first + batch]
+        owners = np.unique(np.searchsorted(edges, some, side="right") - 1)
+        key = f"rows-{token}-{first}"
+        task = dask.delayed(_pick, pure=True)(
+            some, [int(edges[o]) for o in owners], [blocks[o] for o in owners], dask_key_name=key
+        )
+        shape = (*some.shape, *source.shape[1:])
+        parts.append(da.from_delayed(task, shape=shape, dtype=source.dtype, name=f"part-{key}"))
+    return da.concatenate(parts) if len(parts) > 1 else parts[0]
+
+
+def _pick(rows: np.ndarray, starts: Sequence[int], blocks: Sequence[np.ndarray]) -> np.ndarray:
+    out = np.empty((*rows.shape, *blocks[0].shape[1:]), blocks[0].dtype)
+    for start, block in zip(starts, blocks, strict=True):
+        here = (rows >= start) & (rows < start + len(block))
+        out[here] = block[rows[here] - start]
+    return out

@@ -7,6 +7,7 @@ output's attributes, checks inputs, and draws the reference table.
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -223,7 +224,8 @@ def describe_input(array: xr.DataArray) -> dict[str, Any]:
     return described
 
 
-def versions() -> dict[str, str]:
+@functools.cache
+def versions() -> Mapping[str, str]:
     """Return the versions that the numbers of a run depend on."""
     names = ("scanfold", "numpy", "scipy", "numba", "lmfit")
     return {name: metadata.version(name) for name in names}

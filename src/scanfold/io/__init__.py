@@ -6,7 +6,7 @@ no handle is kept, so a scan can be sent to any worker.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import xarray as xr
@@ -27,6 +27,9 @@ def open_scan(
     dims: Sequence[str] | None = None,
     chunks: Chunks = "auto",
     locking: bool | None = None,
+    format: str | None = None,
+    fields: Mapping[str, str] | None = None,
+    kind: str | None = None,
 ) -> xr.Dataset:
     """Open a scan lazily: metadata and coordinates are read now, data when it is computed.
 
@@ -51,6 +54,17 @@ def open_scan(
         that a mapping leaves out are planned as for "auto".
     locking : bool, optional
         False reads an HDF5 file that is still being written, or one on a file system without locks.
+    format : {None, "ptycho"}
+        "ptycho" takes the file for ptychography: frames ``diffraction (position, ky, kx)`` with their positions, the
+        probe and the object. NPZ (``diff3d`` or ``diffraction``, ``xcoords``, ``ycoords``, ``probeGuess``, …; or
+        ``data``, ``scan``, ``probe`` in FFT order), CXI, NXcxi_ptycho, .ptyd, or HDF5 with `fields`.
+    fields : mapping, optional
+        With "ptycho", the arrays of the file: ``diffraction``, ``positions`` (M, 2: y, x) or ``position_y`` and
+        ``position_x``, ``nominal_y``, ``nominal_x``, ``probe``, ``object``, ``patches``, ``scan_index``,
+        ``object_index``.
+    kind : {"amplitude", "intensity"}, optional
+        With "ptycho", what the frames are, if not what the format says: amplitude for floats in an NPZ's ``diff3d``
+        or ``diffraction``, intensity for all else.
 
     Returns
     -------
@@ -80,8 +94,21 @@ def open_scan(
     """
     name = existing(path)
     store = open_saved(name) if saved(name) else None
+    if store is not None and format == "ptycho":
+        from scanfold.io.ptycho import require_scan
+
+        return require_scan(store, name, dataset=dataset, scan_shape=scan_shape, dims=dims, fields=fields, kind=kind)
     if store is not None and dataset is None and scan_shape is None and dims is None and chunks == "auto":
         return store
-    contents = contents_of(name, dataset=dataset, scan_shape=scan_shape, dims=dims, locking=locking)
+    contents = contents_of(
+        name,
+        dataset=dataset,
+        scan_shape=scan_shape,
+        dims=dims,
+        locking=locking,
+        format=format,
+        fields=fields,
+        kind=kind,
+    )
     scan = assemble(name, contents, lazy(contents, chunks))
     return scan if store is None else scan.assign_attrs(store.attrs | scan.attrs)

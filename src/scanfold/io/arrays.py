@@ -71,6 +71,11 @@ class FileArray:
         """Number of dimensions."""
         return len(self.shape)
 
+    @property
+    def in_parts(self) -> bool:
+        """Whether a part of it is read without reading all before it."""
+        return True
+
     def read(self, region: Region) -> np.ndarray:
         """Read one box; `region` has one slice of step 1 for each dimension."""
         raise NotImplementedError

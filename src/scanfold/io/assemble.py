@@ -14,6 +14,7 @@ from dask.base import tokenize
 from scanfold.conventions import fingerprint
 from scanfold.io.chunks import Chunks, plan
 from scanfold.io.labels import Contents, Signal
+from scanfold.io.rows import remember
 
 #: Makes the data of a variable from a signal and what identifies it.
 Wrap = Callable[[Signal, Mapping[str, Any]], Any]
@@ -57,6 +58,7 @@ def lazy(contents: Contents, chunks: Chunks) -> Wrap:
         name = "scan-" + tokenize(dict(source), data.shape, str(data.dtype), signal.dims, sizes)
         meta = np.empty((0,) * data.ndim, data.dtype)
         # Inlined, or all blocks would hang on one root task that is lost with its worker.
+        remember(name, data, signal.native[0] if signal.native else 1)
         return da.from_array(data, chunks=sizes, name=name, meta=meta, asarray=False, inline_array=True)
 
     return wrap

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -13,8 +13,9 @@ from typing import Any
 import h5py
 import xarray as xr
 
-from scanfold.conventions import InputError, fingerprint
+from scanfold.conventions import InputError, fingerprint, unknown
 from scanfold.io.labels import Contents, fold, rename
+from scanfold.io.rows import remember
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,22 @@ def contents_of(
     scan_shape: Sequence[int] | None,
     dims: Sequence[str] | None,
     locking: bool | None,
+    format: str | None = None,
+    fields: Mapping[str, str] | None = None,
+    kind: str | None = None,
 ) -> Contents:
     """Open the metadata of a file of any known format, folded and renamed as asked."""
-    contents: Contents = format_of(path).load().contents(path, dataset, locking)
+    contents: Contents
+    if format is None:
+        if fields is not None or kind is not None:
+            raise InputError("fields= and kind= go with format='ptycho'; pass it too")
+        contents = format_of(path).load().contents(path, dataset, locking)
+    elif format == "ptycho":
+        from scanfold.io import ptycho
+
+        contents = ptycho.contents(path, dataset, locking, fields=fields, kind=kind)
+    else:
+        raise unknown("format", format, ["ptycho"])
     where = f"dataset {contents.signal.data.dataset!r} of {path!r}"
     if scan_shape is not None:
         contents = fold(contents, scan_shape, where)
@@ -148,10 +162,16 @@ def saved(path: str) -> bool:
 
 def open_saved(path: str) -> xr.Dataset:
     """Open a store that `scanfold.save` wrote, as it was saved; an unfinished one warns."""
+    from scanfold.io.zarr import ZarrArray
     from scanfold.runs import open_store
 
     ds: xr.Dataset = open_store(path)
     identity = fingerprint(path)
+    for name, variable in ds.variables.items():
+        chunks = variable.encoding.get("chunks")
+        if variable.chunks is not None and chunks and not {"scale_factor", "add_offset"} & set(variable.encoding):
+            data = ZarrArray(path, str(name), variable.shape, variable.dtype)
+            remember(variable.data.name, data, chunks[0])
     for name in ds.data_vars:
         ds[name].attrs["source"] = json.dumps(identity | {"dataset": str(name)})
     return ds.assign_attrs(source=json.dumps(identity | {"dataset": ""}))

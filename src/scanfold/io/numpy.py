@@ -6,6 +6,7 @@ import math
 import struct
 import warnings
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -61,6 +62,11 @@ class CompressedArray(FileArray):
 
     start: int
     order: str
+
+    @property
+    def in_parts(self) -> bool:
+        """It is not: decompressing starts at the beginning."""
+        return False
 
     def read(self, region: Region) -> np.ndarray:
         """Decompress up to the last row that is asked for."""
@@ -121,7 +127,8 @@ def _check(path: str, member: str, found: Header, available: int) -> None:
         raise InputError(f"{where} has shape {found.shape}: there is no scan in it")
 
 
-def _headers(path: str) -> dict[str, tuple[zipfile.ZipInfo, Header]]:
+def headers(path: str) -> dict[str, tuple[zipfile.ZipInfo, Header]]:
+    """Read the headers of all arrays in an NPZ file."""
     with zipfile.ZipFile(path) as archive:
         found = {}
         for info in archive.infolist():
@@ -145,21 +152,28 @@ def _listing(members: dict[str, tuple[zipfile.ZipInfo, Header]]) -> list[ArrayIn
 
 
 def _member(path: str, dataset: str | None) -> Contents:
-    members = _headers(path)
+    members = headers(path)
     name = choose(_listing(members), path) if dataset is None else dataset
     if name not in members:
         raise InputError(f"no array {name!r} in {path!r}; it has {shown(_listing(members))}")
+    made = _contents(name, member(path, name, members))
+    return made if made.signal.data.in_parts else Contents(made.signal, made.detector, fixed=compressed(made.signal))
+
+
+def member(path: str, name: str, members: Mapping[str, tuple[zipfile.ZipInfo, Header]]) -> FileArray:
+    """Return a member of an NPZ file as an array, after checking that it is numbers and all there."""
     info, found = members[name]
     _check(path, name, found, info.file_size - found.length)
     order = "F" if found.fortran else "C"
     if info.compress_type == zipfile.ZIP_STORED:
         offset = _data_offset(path, info) + found.length
-        return _contents(name, MappedArray(path, name, found.shape, found.dtype, offset, order))
-    return _compressed(_contents(name, CompressedArray(path, name, found.shape, found.dtype, found.length, order)))
+        return MappedArray(path, name, found.shape, found.dtype, offset, order)
+    return CompressedArray(path, name, found.shape, found.dtype, found.length, order)
 
 
-def _compressed(made: Contents) -> Contents:
-    data = made.signal.data
+def compressed(signal: Signal) -> dict[str, int]:
+    """Warn of what a compressed member costs, and return the chunks that it has to have."""
+    data = signal.data
     size = data.dtype.itemsize * math.prod(data.shape)
     whole = size <= WHOLE
     how = "is one block, decompressed by one task" if whole else "is decompressed from its start by every block"
@@ -169,8 +183,7 @@ def _compressed(made: Contents) -> Contents:
         UserWarning,
         stacklevel=2,
     )
-    fixed = dict(zip(made.signal.dims, data.shape, strict=True)) if whole else {}
-    return Contents(made.signal, made.detector, fixed=fixed)
+    return dict(zip(signal.dims, data.shape, strict=True)) if whole else {}
 
 
 def _data_offset(path: str, info: zipfile.ZipInfo) -> int:
@@ -189,7 +202,7 @@ def arrays(path: str) -> list[ArrayInfo]:
     """Describe the arrays of the file without reading them."""
     with reading(path):
         if zipfile.is_zipfile(path):
-            return _listing(_headers(path))
+            return _listing(headers(path))
         with open(path, "rb") as stream:
             found = header(stream)
     return [ArrayInfo("", found.shape, str(found.dtype), numeric=found.dtype.kind in "biufc")]

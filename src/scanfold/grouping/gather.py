@@ -1,0 +1,204 @@
+"""Frames of planned groups: read when they are wanted, each frame once in a batch, batch by batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from scanfold._apply import apply_kernel, take_rows
+from scanfold.conventions import InputError, InputTypeError, Var, primary, record, unknown
+from scanfold.grouping.positions import MOST, NOMINAL, TRUE
+from scanfold.io.rows import Rows
+from scanfold.io.views import Unfolded
+
+Array = npt.NDArray[Any]
+
+#: Bytes of frames that a batch aims at.
+TARGET = 2**25
+#: Bytes of indices that a graph may carry; larger plans are saved first.
+CARRIED = 2**23
+ORDERS = ("tile", "plan")
+
+COORDINATES = (
+    Var("offset_y", ("group",), "float64", "centre of the group along y, the mean of its positions"),
+    Var("offset_x", ("group",), "float64", "centre of the group along x, the mean of its positions"),
+    Var("relative_y", ("group", "channel"), "float64", "minus the position from the centre of its group, along y"),
+    Var("relative_x", ("group", "channel"), "float64", "minus the position from the centre of its group, along x"),
+)
+
+
+def gather(
+    scan: xr.Dataset | xr.DataArray, plan: xr.Dataset, *, order: str = "tile", batch: int | None = None
+) -> xr.Dataset:
+    """Gather the frames of planned groups, lazily: a task for each batch of groups reads each of its frames once.
+
+    Parameters
+    ----------
+    scan : Dataset or DataArray
+        Frames over the positions that the plan was made for; with ``patches`` over them, those too.
+    plan : Dataset
+        From `plan_groups`. Indices of more than 8 MiB do not travel in graphs: save such a plan, and open it.
+    order : {"tile", "plan"}
+        "tile" puts groups that are near each other one after the other, so that a batch reads few chunks of the
+        file; the coordinate ``group`` is the number in the plan. "plan" keeps the plan's order, as do large plans
+        that are read from a store.
+    batch : int, optional
+        Groups in a task; about 32 MiB of frames by default.
+
+    Returns
+    -------
+    Dataset
+        The frames under their own name, ``(group, channel, ky, kx)``; lazy if the scan is. Coordinates over
+        ``(group, channel)``: ``position_y, position_x``, ``relative_y, relative_x = -(position - offset)``, and
+        ``nominal_y, nominal_x`` where the scan has them; over ``(group,)``: ``offset_y, offset_x``, ``seed_index``.
+        The probe and the object of the scan come along.
+
+    Raises
+    ------
+    InputError
+        If the plan is of another number of positions, or too large for a graph.
+
+    Examples
+    --------
+    >>> from scanfold.grouping import plan_groups
+    >>> y, x = np.divmod(np.arange(100.0), 10)
+    >>> scan = xr.DataArray(np.zeros((100, 8, 8)), dims=("position", "ky", "kx"), name="diffraction").chunk(position=20)
+    >>> scan = scan.assign_coords(position_y=("position", y), position_x=("position", x))
+    >>> groups = gather(scan, plan_groups(scan, nsamples=30, gridsize=2))
+    >>> groups.diffraction.dims, groups.diffraction.shape
+    (('group', 'channel', 'ky', 'kx'), (30, 4, 8, 8))
+    >>> bool(abs(groups.relative_y.sum("channel")).max() < 1e-9)
+    True
+    """
+    frames = primary(scan)
+    if not isinstance(plan, xr.Dataset) or "nn_indices" not in plan:
+        raise InputTypeError(f"expected a plan of plan_groups, found {type(plan).__name__}")
+    if order not in ORDERS:
+        raise unknown("order", order, ORDERS)
+    holder = scan if isinstance(scan, xr.Dataset) else scan.to_dataset(name=frames.name or "diffraction")
+    dims = holder[TRUE[0]].dims if TRUE[0] in holder.variables else frames.dims[:1]
+    count = int(np.prod([frames.sizes[d] for d in dims]))
+    if count != plan.attrs.get("n_positions", count):
+        raise InputError(
+            f"the plan is of {plan.attrs['n_positions']} positions, and the scan has {count}: plan on this scan"
+        )
+    chosen = _ordered(plan, holder, order)
+    out = xr.Dataset(coords=_coordinates(holder, chosen, dims))
+    for name in (str(frames.name or "diffraction"), "patches"):
+        if name in holder:
+            out[name] = _take(holder[name], chosen["nn_indices"], dims, batch)
+    for name in ("probe", "object"):
+        if name in holder:
+            out[name] = holder[name]
+    options = {"order": order, "plan": plan.attrs.get("provenance", "")}
+    out.attrs = {"primary": str(frames.name or "diffraction"), "n_positions": count}
+    out.attrs["provenance"] = record("gather", {"frames": frames, "nn_indices": plan["nn_indices"]}, options)
+    return out
+
+
+def _ordered(plan: xr.Dataset, scan: xr.Dataset, order: str) -> xr.Dataset:
+    """Return the plan with its groups in the order in which they are gathered, their numbers as a coordinate."""
+    chosen = plan[["nn_indices", "seed_index"]]
+    if chosen["nn_indices"].nbytes <= CARRIED:
+        chosen = chosen.compute()
+    if "group" not in chosen.coords:
+        chosen = chosen.assign_coords(group=np.arange(plan.sizes["group"]))
+    if order == "plan" or chosen["nn_indices"].chunks is not None or TRUE[0] not in scan.variables:
+        return chosen
+    seeds = chosen["seed_index"].values
+    y, x = (scan[n].values.ravel()[seeds] for n in TRUE)
+    return chosen.isel(group=np.argsort(_morton(y, x), kind="stable"))
+
+
+def _morton(y: Array, x: Array) -> Array:
+    """Return numbers along a curve that visits near places one after the other (Z order, 2^16 steps a side)."""
+    code = np.zeros(y.size, np.uint64)
+    for shift, values in ((1, y), (0, x)):
+        span = np.ptp(values) if values.size else 0
+        steps = ((values - values.min()) * ((2**16 - 1) / span)).astype(np.uint64) if span > 0 else code * 0
+        for bit in range(16):
+            code |= ((steps >> np.uint64(bit)) & np.uint64(1)) << np.uint64(2 * bit + shift)
+    return code
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads the rows of a file that a batch of indices names, each once."""
+
+    rows: Rows
+
+    def __call__(self, indices: Array) -> Array:
+        taken = self.rows.take(indices.ravel())
+        return taken.reshape(indices.shape + taken.shape[1:])
+
+
+def _take(array: xr.DataArray, indices: xr.DataArray, dims: Any, batch: int | None) -> xr.DataArray:
+    """Take what belongs to the positions that some indices name; the result has no attributes but the array's own."""
+    array = array.transpose(*dims, ...)
+    frame = {str(d): n for d, n in array.sizes.items() if d not in dims}
+    coords = {d: array[d] for d in frame if d in array.coords}
+    if array.chunks is None:
+        values = array.values.reshape(-1, *frame.values())[indices.values]
+        return xr.DataArray(values, dims=(*indices.dims, *frame), coords=coords, attrs=array.attrs)
+    width = (
+        array.dtype.itemsize
+        * int(np.prod([indices.sizes[d] for d in indices.dims[1:]]))
+        * int(np.prod([*frame.values()]))
+    )
+    step = min(batch or max(1, TARGET // max(width, 1)), indices.sizes["group"])
+    if indices.chunks is None and indices.nbytes > CARRIED:
+        raise InputError(
+            f"the plan has {indices.nbytes / 2**20:.0f} MiB of indices, too many for a graph: "
+            "plan = sf.save(plan, 'plan.zarr'), then gather(scan, plan)"
+        )
+    rows = Rows.of(array)
+    if rows is None:
+        stack = array.data.reshape(-1, *frame.values()) if len(dims) > 1 else array.data
+        taken = take_rows(stack, indices.values, step)
+        return xr.DataArray(taken, dims=(*indices.dims, *frame), coords=coords, attrs=array.attrs)
+    if len(dims) > 1:
+        rows = Rows(Unfolded.of(rows.data), 1)
+    out = apply_kernel(
+        _Reader(rows),
+        indices.drop_vars(indices.coords).chunk(group=step),
+        core_dims=[[*map(str, indices.dims[1:])]],
+        output={str(d): indices.sizes[d] for d in indices.dims[1:]} | frame,
+        token=f"gather-{array.data.name}",
+        dtype=str(array.dtype),
+    )
+    return out.assign_coords(coords).assign_attrs(array.attrs)
+
+
+def _coordinates(scan: xr.Dataset, chosen: xr.Dataset, dims: Any) -> dict[str, Any]:
+    """Return what is known of the positions of each group."""
+    found: dict[str, Any] = {
+        "group": chosen["group"],
+        "nn_indices": chosen["nn_indices"],
+        "seed_index": chosen["seed_index"],
+    }
+    for name in (*TRUE, *NOMINAL):
+        if name in scan.variables:
+            values = scan[name].reset_coords(drop=True)
+            if values.chunks is not None and values.size <= MOST and chosen["nn_indices"].chunks is None:
+                values = values.compute()
+            values = values.astype("float64", copy=False)
+            found[name] = _take(values, chosen["nn_indices"].drop_vars("group"), dims, None)
+    for label in ("scan_index", "object_index"):
+        if label in scan.variables:
+            values = scan[label].reset_coords(drop=True).compute()
+            found[label] = _take(values, chosen["seed_index"].drop_vars("group"), dims, None)
+    for axis in ("y", "x"):
+        name = f"position_{axis}"
+        if name in found:
+            offset, relative = (v for v in COORDINATES if v.name.endswith(f"_{axis}"))
+            centre = found[name].mean("channel")
+            found[offset.name] = offset.make(centre)
+            found[relative.name] = relative.make(-(found[name] - centre))
+            for made in (offset.name, relative.name):
+                if "units" in found[name].attrs:
+                    found[made].attrs["units"] = found[name].attrs["units"]
+    return found

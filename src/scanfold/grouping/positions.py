@@ -1,0 +1,85 @@
+"""The positions of a scan, as every operation on them takes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from scanfold.conventions import InputError, InputTypeError
+
+Array = npt.NDArray[Any]
+
+#: Names of the coordinates that hold positions: where the beam was, and where it was meant to be.
+TRUE, NOMINAL = ("position_y", "position_x"), ("nominal_y", "nominal_x")
+#: Lazy positions up to this many are read when they are needed; more want an index.
+MOST = 2**24
+
+
+def positions_of(obj: Any, names: tuple[str, str] = TRUE) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return the positions along y and along x, each over one dimension, in memory.
+
+    Parameters
+    ----------
+    obj : Dataset, DataArray or (n, 2) array
+        A scan with the coordinates (or variables) `names`; an array has columns y, x.
+
+    Raises
+    ------
+    InputError, InputTypeError
+        If there are none, their lengths differ, some are not finite, or there are too many lazy ones to be read.
+    """
+    if isinstance(obj, xr.Dataset | xr.DataArray) and not _is_table(obj, names):
+        y, x = _of_scan(obj, names)
+    else:
+        y, x = _of_table(obj, names)
+    if y.dims != x.dims or y.shape != x.shape:
+        raise InputError(f"{names[0]} has {dict(y.sizes)} and {names[1]} {dict(x.sizes)}; expected as many of both")
+    if y.chunks is not None and y.size > MOST:
+        raise InputError(
+            f"{y.size:,} lazy positions are too many to hold at once (at most {MOST:,}); make an index of them first: "
+            "index = grouping.index_positions(scan, 'positions.index'), then plan_groups(index, …)"
+        )
+    y, x = (_flat(a.astype("float64").compute()) for a in (y, x))
+    wrong = np.flatnonzero(~(np.isfinite(y.values) & np.isfinite(x.values)))
+    if wrong.size:
+        shown = ", ".join(map(str, wrong[:5])) + (", …" if wrong.size > 5 else "")
+        raise InputError(
+            f"{wrong.size} of {y.size} positions are NaN or infinite (at {shown}); leave them out: "
+            "scan.isel(position=np.isfinite(scan.position_y.values))"
+        )
+    return y, x
+
+
+def _is_table(obj: xr.Dataset | xr.DataArray, names: tuple[str, str]) -> bool:
+    return isinstance(obj, xr.DataArray) and obj.ndim == 2 and obj.shape[1] == 2 and names[0] not in obj.coords
+
+
+def _of_scan(obj: xr.Dataset | xr.DataArray, names: tuple[str, str]) -> tuple[xr.DataArray, xr.DataArray]:
+    held = set(obj.variables) if isinstance(obj, xr.Dataset) else set(obj.coords)
+    if not set(names) <= held:
+        raise InputError(
+            f"found no positions: expected the coordinates {names[0]} and {names[1]}, found "
+            f"{', '.join(map(str, held)) or 'none'}. Assign them: "
+            f"scan.assign_coords({names[0]}=('position', y), {names[1]}=('position', x))"
+        )
+    return tuple(obj[n].reset_coords(drop=True) for n in names)  # type: ignore[return-value]
+
+
+def _of_table(obj: Any, names: tuple[str, str]) -> tuple[xr.DataArray, xr.DataArray]:
+    values = obj.data if isinstance(obj, xr.DataArray) else np.asarray(obj)
+    if values.ndim != 2 or values.shape[1] != 2 or values.dtype.kind not in "biuf":
+        raise InputTypeError(
+            f"expected a scan with positions, or an (n, 2) array of numbers with columns y, x; found "
+            f"{type(obj).__name__} of shape {getattr(values, 'shape', ())}"
+        )
+    return tuple(xr.DataArray(values[:, i], dims="position", name=names[i]) for i in range(2))  # type: ignore[return-value]
+
+
+def _flat(array: xr.DataArray) -> xr.DataArray:
+    """Lay a grid of positions out as a line, row after row."""
+    if array.ndim == 1:
+        return array
+    return xr.DataArray(array.values.ravel(), dims="position", name=array.name, attrs=array.attrs)
