@@ -201,6 +201,7 @@ def _problem(
         max_nfev=max_nfev or default, keep_stages=isinstance(stages, Stages) and stages.keep, engine=engine,
         method=method, model=model if engine == "lmfit" else None,
         params=results.plain_parameters(table) if engine == "lmfit" else None, own=tuple(table.own),
+        stage_names=tuple(map(str, stages.vary if isinstance(stages, Stages) else stages or ("all",))),
     )  # fmt: skip
 
 
@@ -274,6 +275,7 @@ def _describe(
         "weights": None if block.weights == "none" else block.weights,
         "starts": list(order),
         "stages": [[table.names[i] for i in s] for s in problem.free],
+        "stage_names": list(problem.stage_names),
         "keep_stages": problem.keep_stages,
         "covariance": block.covariance,
         "max_nfev": problem.max_nfev,

@@ -106,6 +106,8 @@ class Problem:
     names : tuple of str
     free : tuple of tuples of int
         The parameters that vary in each stage; the last stage's are those of the errors.
+    stage_names : tuple of str
+        What the stages are called.
     expressions : tuple of (int, code)
         Targets and stack-machine code, in order; the first `feeding` feed the model.
     """
@@ -128,6 +130,7 @@ class Problem:
     model: lmfit.Model | None = field(default=None, compare=False)
     params: lmfit.Parameters | None = field(default=None, compare=False)
     own: tuple[tuple[int, int], ...] = ()
+    stage_names: tuple[str, ...] = ("all",)
 
 
 def stage_indices(stages: Stages | Mapping[str, Any] | None, table: ParameterTable) -> tuple[tuple[int, ...], ...]:

@@ -88,11 +88,12 @@ def unpack(
         variables["covar"] = covar.make(_fold(packed, place["covar"], {"param_i": free, "param_j": free}))
     if problem.keep_stages:
         stages = Var("stage_values", ("...", "stage", "param"), "float64", "parameters after each stage")
-        labels = {"stage": [str(i) for i in range(len(problem.free))], "param": table.names}
+        labels = {"stage": list(problem.stage_names), "param": table.names}
         variables["stage_values"] = stages.make(_fold(packed, place["stages"], labels))
     coords = {n: c for n, c in array.coords.items() if dim not in c.dims}
     out = xr.Dataset({n: v.variable for n, v in variables.items()}, coords=coords)
-    for axis, labels_ in (("param_i", free), ("param_j", free), ("param", table.names)):
+    named = {"param_i": free, "param_j": free, "param": table.names, "stage": problem.stage_names}
+    for axis, labels_ in named.items():
         if axis in out.dims:
             out = out.assign_coords({axis: np.array(labels_, object)})
     out.attrs = {"title": f"fits of {array.name or 'data'}", "provenance": provenance}
