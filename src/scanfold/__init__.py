@@ -24,6 +24,7 @@ _PUBLIC = {
     "io": "scanfold.io",
     "open_scan": "scanfold.io",
     "plot": "scanfold.plot",
+    "ptycho": "scanfold.ptycho",
     "report": "scanfold.report",
     "save": "scanfold.runs",
     "summary": "scanfold.fitting",

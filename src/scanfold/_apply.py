@@ -113,12 +113,24 @@ def apply_kernel(
         input_core_dims=[list(c) for c in core_dims],
         output_core_dims=[list(output)],
         dask="parallelized",
-        output_dtypes=[np.dtype(dtype)],
-        dask_gufunc_kwargs={"output_sizes": dict(output)},
+        # an example of the result, which dask would otherwise make of an input, of another dtype
+        dask_gufunc_kwargs={"output_sizes": dict(output), "meta": np.empty(0, dtype)},
         keep_attrs=False,
         join="exact",
     )
     return result
+
+
+def count_along(dim: str, size: int, chunk: int | None) -> xr.DataArray:
+    """Return the numbers 0 … size − 1 along a dimension, lazily in chunks of `chunk`, or in memory if it is None.
+
+    Examples
+    --------
+    >>> count_along("position", 5, 2).chunks, count_along("position", 3, None).values.tolist()
+    (((2, 2, 1),), [0, 1, 2])
+    """
+    numbers = np.arange(size) if chunk is None else da.arange(size, chunks=chunk)
+    return xr.DataArray(numbers, dims=dim)
 
 
 def prologue(

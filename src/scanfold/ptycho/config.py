@@ -1,0 +1,121 @@
+"""What a simulation and the training on it agree about: frozen, passed by hand, never global."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from scanfold.conventions import InputError, InputTypeError
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The frames that a model takes.
+
+    Parameters
+    ----------
+    N : int
+        Pixels along one side of a frame.
+    gridsize : int
+        Frames along one side of a group; a group has ``gridsize**2`` channels.
+
+    Raises
+    ------
+    InputError, InputTypeError
+        If one of them is no whole number from 1 on.
+
+    Examples
+    --------
+    >>> ModelConfig(N=64, gridsize=2).channels
+    4
+    """
+
+    N: int = 64
+    gridsize: int = 1
+
+    def __post_init__(self) -> None:
+        whole("N", self.N)
+        whole("gridsize", self.gridsize)
+
+    @property
+    def channels(self) -> int:
+        """Frames in a group."""
+        return self.gridsize**2
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What is trained on.
+
+    Parameters
+    ----------
+    model : ModelConfig
+    n_groups : int
+        Groups; a simulation makes as many frames.
+    nphotons : float
+        Mean photons in a frame.
+    neighbor_count : int
+        K, the nearest neighbours that a group is drawn from.
+
+    Raises
+    ------
+    InputError, InputTypeError
+        If one of them cannot be.
+
+    Examples
+    --------
+    >>> TrainingConfig(ModelConfig(64, gridsize=2), n_groups=2000).nphotons
+    1000000000.0
+    """
+
+    model: ModelConfig
+    n_groups: int = 512
+    nphotons: float = 1e9
+    neighbor_count: int = 7
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, ModelConfig):
+            raise InputTypeError(f"model= takes a ModelConfig(N=…, gridsize=…); found {type(self.model).__name__}")
+        whole("n_groups", self.n_groups)
+        whole("neighbor_count", self.neighbor_count)
+        positive("nphotons", self.nphotons)
+
+
+def whole(name: str, value: object, least: int = 1) -> int:
+    """Return a whole number from `least` on.
+
+    Examples
+    --------
+    >>> whole("gridsize", 0)
+    Traceback (most recent call last):
+    scanfold.conventions.InputError: gridsize=0; expected a whole number, at least 1
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise InputTypeError(f"{name}={value!r}; expected a whole number, at least {least}")
+    if value < least:
+        raise InputError(f"{name}={value}; expected a whole number, at least {least}")
+    return int(value)
+
+
+def positive(name: str, value: object, *, zero: bool = False) -> float:
+    """Return a finite number above 0, or from 0 on."""
+    expected = "at least 0" if zero else "above 0"
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise InputTypeError(f"{name}={value!r}; expected a number {expected}")
+    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+        raise InputError(f"{name}={value}; expected a finite number {expected}")
+    return float(value)
+
+
+def streams(seed: int, count: int) -> list[np.ndarray]:
+    """Return `count` keys of two words that share no random numbers, spawned from one seed.
+
+    Examples
+    --------
+    >>> [key.tolist() for key in streams(0, 2)] == [key.tolist() for key in streams(0, 3)][:2]
+    True
+    """
+    children = np.random.SeedSequence(whole("seed", seed, least=0)).spawn(count)
+    return [child.generate_state(2, np.uint32).astype(np.uint64) for child in children]

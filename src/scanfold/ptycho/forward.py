@@ -1,0 +1,316 @@
+"""The forward model, laid over a scan: patches, waves on the detector, photons, and the one scale of a dataset."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from scanfold import _apply
+from scanfold._apply import apply_kernel, count_along
+from scanfold.conventions import InputError, Var, unknown
+from scanfold.ptycho import _diffraction_kernels as kernels
+from scanfold.ptycho import objects
+from scanfold.ptycho.config import positive
+
+DIFFRACTION = Var("diffraction", ("position", "ky", "kx"), "float32", "diffraction amplitude")
+COUNTS = Var("diffraction", ("position", "ky", "kx"), "uint32", "photons on the detector", "count")
+PATCHES = Var("Y", ("position", "probe_y", "probe_x"), "complex64", "the object at each position")
+SCALE = Var("intensity_scale", (), "float64", "factor from amplitudes to square roots of photons")
+#: Bytes of frames in a chunk, unless the user says how many.
+CHUNK = 2**26
+#: Positions in a block of the photon scale, whatever the chunks.
+BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class Detector:
+    """What the detector does to the light: each None if it does not.
+
+    Parameters
+    ----------
+    background : float or (N, N), optional
+        Photons per pixel that come from elsewhere.
+    psf : float, optional
+        Width of the Gaussian by which light spreads before it is counted, in pixels.
+    stop : (N, N), optional
+        False where a beam stop shades the detector.
+    saturation : float, optional
+        The largest count.
+    """
+
+    background: Any = None
+    psf: float | None = None
+    stop: Any = None
+    saturation: float | None = None
+
+    def checked(self, N: int) -> Detector:
+        """Return it with arrays of (N, N) numbers.
+
+        Raises
+        ------
+        InputError
+            If a shape does not fit, or a number cannot be.
+        """
+        background, stop = self.background, self.stop
+        if background is not None:
+            background = _fitting("background", np.asarray(background, np.float32), N)
+            if not (np.isfinite(background) & (background >= 0)).all():
+                raise InputError("background= holds NaN or negative numbers; expected photons per pixel")
+        if stop is not None:
+            stop = _fitting("beam_stop", np.asarray(stop, bool).astype(np.float32), N)
+        psf = None if self.psf is None else positive("psf", self.psf)
+        saturation = None if self.saturation is None else positive("saturation", self.saturation)
+        return Detector(background, psf, stop, saturation)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options of the kernel."""
+        return {name: getattr(self, name) for name in ("background", "psf", "stop", "saturation")}
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What goes into the record: arrays by their hash."""
+        return {n: _hash(v) if isinstance(v, np.ndarray) and v.ndim else v for n, v in self.options.items()}
+
+
+def _fitting(name: str, values: np.ndarray, N: int) -> np.ndarray:
+    if values.shape not in ((), (N, N)):
+        raise InputError(f"{name}= has shape {values.shape}; expected ({N}, {N}), the shape of a frame")
+    return values
+
+
+def _hash(values: np.ndarray) -> str:
+    return hashlib.sha256(values.tobytes()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Optics:
+    """What a simulation is made of besides positions.
+
+    Parameters
+    ----------
+    image, probes
+        Object (object_y, object_x), and probe modes (mode, probe_y, probe_x), complex64.
+    interpolation : {"bilinear", "fourier"}
+    """
+
+    image: xr.DataArray
+    probes: xr.DataArray
+    interpolation: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        if self.interpolation not in kernels.CUTS:
+            raise unknown("interpolation", self.interpolation, kernels.CUTS)
+
+    @property
+    def N(self) -> int:
+        """Pixels along a side of a frame."""
+        return self.probes.sizes["probe_y"]
+
+    @property
+    def tiled(self) -> bool:
+        """Whether the object is in several chunks."""
+        return self.image.chunks is not None and any(len(c) > 1 for c in self.image.chunks)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Positions (position,) in pixels of the object, and how many of them are in a chunk."""
+
+    y: xr.DataArray
+    x: xr.DataArray
+    chunk: int
+
+    @property
+    def numbers(self) -> xr.DataArray:
+        """The number of each position, which keys its noise."""
+        return count_along("position", self.y.size, self.chunk)
+
+
+@dataclass(frozen=True)
+class _Diffract:
+    """Kernel: object, probes, y, x, numbers, scale → frames."""
+
+    key: tuple[int, int] | None
+    interpolation: str
+    detector: Mapping[str, Any] = field(repr=False)
+    dtype: str
+
+    def __call__(
+        self,
+        image: np.ndarray,
+        probes: np.ndarray,
+        y: np.ndarray,
+        x: np.ndarray,
+        numbers: np.ndarray,
+        scale: np.ndarray,
+    ) -> np.ndarray:
+        out = np.empty((y.size, *probes.shape[-2:]), self.dtype)
+        if y.size:
+            key = None if self.key is None else np.array(self.key, np.uint64)
+            kernels.diffract(
+                image[0], probes[0], *_plain(y, x), numbers, float(scale[0]), out,
+                key=key, interpolation=self.interpolation, detector=self.detector,
+            )  # fmt: skip
+        return out
+
+
+@dataclass(frozen=True)
+class _Patches:
+    """Kernel: object, y, x → patches of the object."""
+
+    N: int
+    interpolation: str
+
+    def __call__(self, image: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        if not y.size:
+            return np.empty((0, self.N, self.N), np.complex64)
+        made: np.ndarray = kernels.patches(image[0], *_plain(y, x), self.N, self.interpolation)
+        return made
+
+
+@dataclass(frozen=True)
+class _Energies:
+    """Kernel: object, probes, y, x → Σ|Ψ|² of each position."""
+
+    interpolation: str
+
+    def __call__(self, image: np.ndarray, probes: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+        if not y.size:
+            return np.empty(0)
+        made: np.ndarray = kernels.energies(image[0], probes[0], *_plain(y, x), self.interpolation)
+        return made
+
+
+def _plain(y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return np.ascontiguousarray(y, np.float64), np.ascontiguousarray(x, np.float64)
+
+
+def photon_scale(optics: Optics, scan: Scan, nphotons: float) -> xr.DataArray:
+    """Return ``√(nphotons / mean Σ|Ψ|²)`` over all positions, one number for a dataset, lazily.
+
+    It is a prologue: a run computes it once. For bilinear patches it comes from correlations of |P|² with the
+    object, exactly, with no wave computed; otherwise, and for tiled objects, from the waves of all positions, in
+    blocks of fixed size.
+    """
+    arrays = [optics.image, optics.probes, scan.y, scan.x]
+    function: Callable[..., np.ndarray] = _scale_of_waves
+    if optics.tiled or optics.interpolation != "bilinear":
+        fixed = replace(scan, chunk=BLOCK)
+        kernel = _Energies(optics.interpolation)
+        arrays = [laid(kernel, optics, fixed, before=[optics.probes], core=[_PROBE], output={}, dtype="float64")]
+        function = _scale_of_energies
+    lazy = [a.drop_vars(a.coords) if a.chunks is not None else a.drop_vars(a.coords).chunk() for a in arrays]
+    token = f"photon-scale {optics.interpolation} {nphotons!r}"
+    made = _apply.prologue(partial(function, nphotons), *(a.data for a in lazy), shape=(), token=token)
+    return SCALE.make(xr.DataArray(made))
+
+
+def _scale_of_energies(nphotons: float, *energies: np.ndarray) -> np.ndarray:
+    return _scale(nphotons, float(np.mean(energies[0])))
+
+
+def _scale_of_waves(nphotons: float, image: np.ndarray, probes: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return _scale(nphotons, float(kernels.mean_energy(image, probes, *_plain(y, x))))
+
+
+def _scale(nphotons: float, mean: float) -> np.ndarray:
+    if not mean > 0:
+        raise InputError("no light reaches the detector: the object is 0 wherever the probe looks")
+    return np.asarray(np.sqrt(nphotons / mean))
+
+
+_OBJECT, _PROBE = list(objects.DIMS), ["mode", "probe_y", "probe_x"]
+
+
+def diffraction(
+    optics: Optics,
+    scan: Scan,
+    scale: xr.DataArray,
+    *,
+    key: tuple[int, int] | None,
+    detector: Detector,
+    counts: bool,
+) -> xr.DataArray:
+    """Return what the detector records at each position, (position, ky, kx), lazily."""
+    var = COUNTS if counts else DIFFRACTION
+    kernel = _Diffract(key, optics.interpolation, detector.options, var.dtype)
+    token = f"{kernel!r}{detector.described}"
+    made = laid(
+        kernel, optics, scan, before=[optics.probes], core=[_PROBE], after=[scan.numbers, scale],
+        output={"ky": optics.N, "kx": optics.N}, dtype=var.dtype, token=token,
+    )  # fmt: skip
+    return var.make(made)
+
+
+def object_patches(optics: Optics, scan: Scan) -> xr.DataArray:
+    """Return the object at each position, (position, probe_y, probe_x), lazily."""
+    kernel = _Patches(optics.N, optics.interpolation)
+    output = {"probe_y": optics.N, "probe_x": optics.N}
+    return PATCHES.make(laid(kernel, optics, scan, output=output, dtype="complex64"))
+
+
+def laid(
+    kernel: Callable[..., Any],
+    optics: Optics,
+    scan: Scan,
+    *,
+    before: Sequence[xr.DataArray] = (),
+    core: Sequence[list[str]] = (),
+    after: Sequence[xr.DataArray] = (),
+    output: Mapping[str, int],
+    dtype: str,
+    token: str | None = None,
+) -> xr.DataArray:
+    """Lay ``kernel(object, *before, y, x, *after)`` over a scan; a chunk of it takes its window of a tiled object.
+
+    Parameters
+    ----------
+    kernel, output, dtype
+        As of `apply_kernel`.
+    optics, scan
+        The positions are in memory if the object is tiled.
+    before, core
+        What the kernel takes before the positions, and its core dimensions.
+    after
+        What it takes after them; what lies along position follows their chunks.
+    token : str, optional
+        If the kernel's repr is not enough.
+    """
+    core_dims = [_OBJECT, *core, [], [], *([] for _ in after)]
+
+    def part(image: xr.DataArray, y: xr.DataArray, x: xr.DataArray, more: Sequence[xr.DataArray]) -> xr.DataArray:
+        y, x = (a.chunk(position=scan.chunk) for a in (y, x))
+        return apply_kernel(
+            kernel, image, *before, y, x, *more,
+            core_dims=core_dims, output=output, token=token or repr(kernel), dtype=dtype,
+        )  # fmt: skip
+
+    if not optics.tiled:
+        return part(optics.image, scan.y, scan.x, after)
+    parts = []
+    for first in range(0, scan.y.size, scan.chunk):
+        here = {"position": slice(first, min(first + scan.chunk, scan.y.size))}
+        y, x = scan.y.isel(here), scan.x.isel(here)
+        image, y0, x0 = _window(optics, y, x)
+        more = [a.isel(here) if "position" in a.dims else a for a in after]
+        parts.append(part(image, y - y0, x - x0, more))
+    return xr.concat(parts, "position")
+
+
+def _window(optics: Optics, y: xr.DataArray, x: xr.DataArray) -> tuple[xr.DataArray, int, int]:
+    """Return the part of the object that some patches touch, in one chunk, and where it begins."""
+    margin = optics.N // 2 + kernels._FADE + 2
+    limits, origins = {}, []
+    for dim, places in zip(objects.DIMS, (y, x), strict=True):
+        values = np.asarray(places)
+        low = max(int(values.min()) - margin, 0)
+        limits[dim] = slice(low, min(int(values.max()) + margin + 1, optics.image.sizes[dim]))
+        origins.append(low)
+    return optics.image.isel(limits).chunk(dict.fromkeys(objects.DIMS, -1)), origins[0], origins[1]
