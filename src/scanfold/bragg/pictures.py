@@ -9,14 +9,13 @@ import numpy as np
 import xarray as xr
 
 from scanfold.bragg.indices import indices_of, places_of, scan_dims
+from scanfold.conventions import InputError
 from scanfold.plot import colours, parameter_map
 from scanfold.plot.positions import plain
 
 
 def spectrum(ds: xr.Dataset, place: Mapping[str, int], ax: Any, kw: Mapping[str, Any]) -> Any:
     """Draw the transmission at one place over wavelength, with one standard error; return the Axes."""
-    from scanfold.plot.maps import _axes
-
     here = ds[["transmission", "transmission_err"]].isel(place).compute()
     errors = here["transmission_err"].values
     options: dict[str, Any] = {
@@ -26,7 +25,7 @@ def spectrum(ds: xr.Dataset, place: Mapping[str, int], ax: Any, kw: Mapping[str,
         "color": colours.DATA,
         "ecolor": "#9a9a9a",
     }
-    ax = _axes(ax)
+    ax = new_axes() if ax is None else ax
     ax.errorbar(here["wavelength"], here["transmission"], np.where(errors >= 0, errors, np.nan), **options | dict(kw))
     ax.set(xlabel="wavelength [Å]", ylabel="transmission")
     names = dict(zip((tuple(p.values()) for p in places_of(ds)), indices_of(ds), strict=True)) if place else {}
@@ -34,11 +33,16 @@ def spectrum(ds: xr.Dataset, place: Mapping[str, int], ax: Any, kw: Mapping[str,
     return ax
 
 
+def new_axes() -> Any:
+    """Return the Axes of a new figure."""
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(layout="constrained")[1]
+
+
 def mean_map(ds: xr.Dataset, wlmin: float, wlmax: float, ax: Any, kw: Mapping[str, Any]) -> Any:
     """Draw the mean transmission of each group; return the Axes."""
     if not scan_dims(ds):
-        from scanfold.conventions import InputError
-
         raise InputError("one spectrum has no map; draw it with plot()")
     mean = ds["transmission"].mean("tof")
     name = "transmission"

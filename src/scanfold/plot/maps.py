@@ -181,7 +181,8 @@ def _regular(values: _Array) -> tuple[_Array, float]:
 def name_ticks(axis: Any, words: list[str]) -> None:
     """Write names at the ticks: all of them up to 40, else every n-th."""
     step = -(-len(words) // 40)
-    words = [w if len(w) <= _LONGEST else w[: _LONGEST - 1] + "…" for w in words]
+    # Long names often begin alike: both ends stay.
+    words = [w if len(w) <= _LONGEST else f"{w[: _LONGEST // 2 - 1]}…{w[-_LONGEST // 2 :]}" for w in words]
     crowded = axis.axis_name == "x" and (len(words) > 8 or max(map(len, words)) > 8)
     slant = {"rotation": 90} if len(words) > 12 else {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
     axis.set_ticks(range(0, len(words), step), words[::step], **(slant if crowded else {}))

@@ -35,8 +35,8 @@ def fit(
         Needed for a function of your own; lmfit's models are rebuilt from their names.
     weights : DataArray or array, optional
         The weights of the fit, where they were an array.
-    axes : pair of matplotlib Axes, optional
-        For the fit and for the residual; otherwise a new figure.
+    axes : matplotlib Axes, or a pair of them, optional
+        For the fit and, of a pair, for the residual; otherwise a new figure.
     **position
         One value for each scan dim. A whole number is an index, as in ``fits.isel``; a name or a number with a
         decimal point is looked up in the coordinate of the dim (the nearest, for numbers): ``y=3`` is the fourth
@@ -45,7 +45,7 @@ def fit(
     Returns
     -------
     figure : matplotlib Figure
-        With two Axes.
+        With two Axes, or as it was.
 
     Raises
     ------
@@ -71,8 +71,11 @@ def fit(
     x = axis_of(spectrum.to_dataset(name="spectrum"), dim)
     top.set_title(_title(fits, here, place), fontsize="medium")
     top.set_ylabel(titled(str(array.attrs.get("long_name", array.name or "data")), array.attrs.get("units")))
-    bottom.set(xlabel=x.label, ylabel="residual")
-    bottom.axhline(0, color=colours.LEFT_OUT, linewidth=0.8)
+    if bottom is None:
+        top.set_xlabel(x.label)
+    else:
+        bottom.set(xlabel=x.label, ylabel="residual")
+        bottom.axhline(0, color=colours.LEFT_OUT, linewidth=0.8)
     if _without_values(here):
         top.set_xlim(x.values.min(), x.values.max())
         top.plot(x.values, spectrum.values, ".", color=colours.DATA, markersize=4, label="data (not fitted)")
@@ -99,7 +102,7 @@ def _weights_at(weights: Any, place: dict[str, int]) -> Any:
 
 def _axes(axes: Any) -> Any:
     if axes is not None:
-        return axes
+        return axes if np.ndim(axes) else (axes, None)
     import matplotlib.pyplot as plt
 
     return plt.subplots(2, 1, sharex=True, height_ratios=(3, 1), layout="constrained")[1]
@@ -138,7 +141,8 @@ def _draw(top: Any, bottom: Any, result: Any, errors: npt.NDArray[np.float64] | 
         top.plot(x, values, "--", color=colour, linewidth=1.2, label=plain(name))
     top.plot(x, result.best_fit, color=colours.BEST, linewidth=1.8, label="best fit", zorder=3)
     top.legend(fontsize="small", frameon=False)
-    bottom.errorbar(x, result.data - result.best_fit, errors, **points)
+    if bottom is not None:
+        bottom.errorbar(x, result.data - result.best_fit, errors, **points)
 
 
 def _components(result: Any) -> dict[str, npt.NDArray[np.float64]]:

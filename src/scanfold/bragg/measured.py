@@ -1,0 +1,102 @@
+"""What a fit saw of the data: its window, its axis, its weights, and the model as lmfit has it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import lmfit
+import numpy as np
+import xarray as xr
+
+from scanfold.bragg.data import Data
+from scanfold.conventions import InputError, provenance
+from scanfold.fitting import model_of
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The values that were fitted along their dim, their weights, the model.
+
+    Attributes
+    ----------
+    values : DataArray
+        (scan dims, dim), or (dim) at one place.
+    weights : DataArray or None
+        1/σ, where the fit had an array of them.
+    model : lmfit.Model
+    dim : str
+    """
+
+    values: xr.DataArray
+    weights: xr.DataArray | None
+    model: lmfit.Model
+    dim: str
+
+    @classmethod
+    def of(cls, fits: xr.Dataset, model: Any, data: Data | None, place: Mapping[str, int] | None) -> Measured:
+        """Find in the data what the record of the fits describes.
+
+        Raises
+        ------
+        InputError
+            If data or model are missing, or the data are others.
+        """
+        options = options_of(fits)
+        if data is None:
+            raise InputError("the data are not at hand: the result was saved without; pass them: load(file, data=…)")
+        ds = (
+            data.dataset
+            if place is None
+            else data.dataset.isel({d: i for d, i in place.items() if d in data.dataset.dims})
+        )
+        dim = str(options["dim"])
+        ds = windowed(ds, options["axis"], dim)
+        values = ds["transmission"]
+        weights = 1.0 / ds["transmission_err"] if options["weights"] == "array" else None
+        return cls(values, weights, lmfit_model(fits, model), dim)
+
+
+def options_of(fits: xr.Dataset) -> dict[str, Any]:
+    """Return the options of a fit from its record.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    recorded = provenance(fits)
+    if "options" not in recorded:
+        raise InputError("these fits have no record of how they were made; pass what a fit returned")
+    return dict(recorded["options"])
+
+
+def windowed(ds: xr.Dataset, axis: Mapping[str, Any], dim: str) -> xr.Dataset:
+    """Return the bins that were fitted, along the dim of the fit.
+
+    Raises
+    ------
+    InputError
+        If the data do not have them.
+    """
+    if dim not in ds.coords:
+        raise InputError(f"the fits are along {dim!r}, which the data do not have")
+    values = ds[dim].values
+    along = str(ds[dim].dims[0])
+    inside = (values >= axis["first"]) & (values <= axis["last"])
+    places = np.flatnonzero(inside)
+    if places.size != axis["points"]:
+        raise InputError(
+            f"the fits have {axis['points']} bins from {axis['first']:.6g} to {axis['last']:.6g} along {dim}, and the "
+            f"data have {places.size} there; pass the data that were fitted"
+        )
+    out = ds.isel({along: slice(int(places[0]), int(places[-1]) + 1)})
+    return out if along == dim else out.swap_dims({along: dim})
+
+
+def lmfit_model(fits: xr.Dataset, model: Any) -> lmfit.Model:
+    """Return the model as lmfit has it: itself, that of a TransmissionModel, or the one that the record names."""
+    if model is None or isinstance(model, lmfit.Model):
+        return model_of(fits, model)
+    return model.lmfit_model()
