@@ -1,0 +1,271 @@
+"""The transmission of a sample in each bin of a detector, and its derivatives: the leaf of a Bragg-edge model.
+
+T = norm·⟨(e^{−t·Σ} ⊛ R)⟩·(1 − b) + k·b, averaged over each bin. What acts before the response (thickness, fractions,
+lattice, time calibration …) are channels of `_response_kernels`; what acts after it is plain algebra.
+"""
+
+import math
+
+import numpy as np
+from numba import carray
+
+from scanfold._jit_kernels import callback, jit
+from scanfold.bragg._detector_kernels import bin_averages, detect, index_of, is_active, respond
+from scanfold.bragg._sigma_kernels import (
+    ALPHA0,
+    BG0,
+    CELLS,
+    L0,
+    LOG_RATIO,
+    NORM,
+    PARAM_A,
+    PARAM_SANS,
+    PER_SECOND,
+    PHASES,
+    PLANES,
+    ROLES,
+    START,
+    STEP,
+    T0,
+    TEMPERATURE,
+    TEMPERATURES,
+    THICKNESS,
+    K,
+    fractions,
+    phase_at,
+    phase_section,
+    planes_of,
+    role,
+    temperature_weights,
+)
+from scanfold.fitting._lineshape_kernels import LEAF
+
+_jit = jit()
+
+RELATIVE_STEP = 1.0e-5
+
+
+@_jit
+def all_planes(p, aux, first, d, q, nodes):
+    """Fill first (phases + 1), d and q of all phases."""
+    temperature_weights(aux, role(p, aux, TEMPERATURE, 293.15), nodes)
+    for i in range(first.size - 1):
+        planes_of(p, aux, phase_at(aux, i), nodes, d[first[i] : first[i + 1]], q[first[i] : first[i + 1]])
+
+
+@_jit
+def first_planes(aux):
+    """Return where the planes of each phase start among all (phases + 1)."""
+    phases = int(aux[PHASES])
+    first = np.zeros(phases + 1, np.int64)
+    for i in range(phases):
+        first[i + 1] = first[i] + int(aux[phase_at(aux, i) + PLANES])
+    return first
+
+
+@_jit
+def cut(aux, edges, length, middle, cell, cell_at, on):
+    """Cut the cells at the edges; fill the segments, the first of each cell, and where each plane is on last.
+
+    Returns the number of segments.
+    """
+    cells, start, step = int(aux[CELLS]), aux[START], aux[STEP]
+    end = start + cells * step
+    order = np.argsort(edges)
+    e = 0
+    while e < edges.size and edges[order[e]] <= start:
+        on[order[e]] = -1
+        e += 1
+    s = 0
+    for c in range(cells):
+        left, right = start + c * step, start + (c + 1) * step
+        cell_at[c] = s
+        whole = True
+        while e < edges.size and edges[order[e]] < right and edges[order[e]] < end:
+            position = max(edges[order[e]], left)
+            length[s], middle[s], cell[s] = position - left, 0.5 * (position + left), c
+            on[order[e]] = s
+            left, whole = position, False
+            s += 1
+            e += 1
+        length[s], middle[s], cell[s] = step if whole else right - left, 0.5 * (left + right), c
+        s += 1
+    cell_at[cells] = s
+    while e < edges.size:
+        on[order[e]] = s - 1
+        e += 1
+    return s
+
+
+@_jit
+def section_slope(p, aux, first, index, d, q, nodes, on, wavelengths, sections, v, slope, moved):
+    """Fill slope (segments), of Σ v·section, and moved (planes), of d, by parameter `index`; say whether any depends.
+
+    By central differences of the cross sections, the edges held: they are smooth in everything but the edges.
+    """
+    slope[:], moved[:] = 0.0, 0.0
+    keep = p[index]
+    h = RELATIVE_STEP * (abs(keep) if keep != 0.0 else 1.0)
+    by_temperature = index == index_of(aux, TEMPERATURE)
+    weights = nodes.copy()
+    work, d_, q_ = np.empty(slope.size), np.empty(d.size), np.empty(q.size)
+    depends = False
+    for i in range(first.size - 1):
+        at, used = phase_at(aux, i), by_temperature
+        for which in range(PARAM_A, PARAM_SANS + 1):
+            used = used or int(aux[at + which]) == index
+        if not used:
+            continue
+        depends = True
+        part = slice(first[i], first[i + 1])
+        for sign in (1.0, -1.0):
+            p[index] = keep + sign * h
+            temperature_weights(aux, role(p, aux, TEMPERATURE, 293.15), weights)
+            planes_of(p, aux, at, weights, d_[part], q_[part])
+            phase_section(p, aux, i, weights, wavelengths, d_[part], q_[part], on[part], work)
+            for j in range(slope.size):
+                slope[j] += sign * v[i] * work[j] / (2.0 * h)
+            for g in range(first[i], first[i + 1]):
+                moved[g] += sign * d_[g] / (2.0 * h)
+        p[index] = keep
+    return depends
+
+
+@_jit
+def transmission(x, p, aux, y, jac):
+    """Fill y (n) and jac (k, n) for the bins of x."""
+    y[:], jac[:] = 0.0, 0.0
+    phases, cells = int(aux[PHASES]), int(aux[CELLS])
+    first = first_planes(aux)
+    planes = first[phases]
+    d, q, on = np.empty(planes), np.empty(planes), np.empty(planes, np.int64)
+    nodes = np.empty(int(aux[TEMPERATURES]))
+    all_planes(p, aux, first, d, q, nodes)
+    stretch = 2.0 - role(p, aux, L0, 1.0)
+    offset = role(p, aux, T0, 0.0) * aux[PER_SECOND]
+    room = cells + planes
+    length, middle, cell = np.empty(room), np.empty(room), np.empty(room, np.int64)
+    cell_at = np.empty(cells + 1, np.int64)
+    edges = (2.0 * d - offset) / stretch
+    count = cut(aux, edges, length, middle, cell, cell_at, on)
+    length, middle, cell = length[:count], middle[:count], cell[:count]
+    wavelengths = stretch * middle + offset
+    v = np.empty(phases)
+    fractions(p, aux, v)
+    sections = np.empty((phases, count))
+    for i in range(phases):
+        part = slice(first[i], first[i + 1])
+        phase_section(p, aux, i, nodes, wavelengths, d[part], q[part], on[part], sections[i])
+    channels, impulses, moved, names = channels_of(
+        p, aux, first, d, q, nodes, on, edges, stretch, middle, wavelengths, sections, v
+    )
+    detected = np.zeros((names.size + 7, cells))
+    respond(p, aux, length, cell, cell_at, channels, impulses, moved, detected)
+    bin_averages(aux, x, names, detected, y, jac)
+    detect(x, p, aux, y, jac)
+
+
+@_jit
+def channels_of(p, aux, first, d, q, nodes, on, edges, stretch, middle, wavelengths, sections, v):
+    """Return channels and impulses (c, segments), whether there are impulses (c), and their parameters (c).
+
+    The first channel is the transmission itself, under the name −1.
+    """
+    phases, count = sections.shape
+    thickness = role(p, aux, THICKNESS, 1.0)
+    wanted = np.empty(p.size + 1, np.int64)
+    wanted[0], c = -1, 1
+    for index in range(p.size):
+        if is_active(aux, index) and acts_before(aux, index):
+            wanted[c] = index
+            c += 1
+    names = wanted[:c]
+    channels, impulses, moved = np.zeros((c, count)), np.zeros((c, count)), np.zeros(c, np.bool_)
+    total, slope, shift = np.zeros(count), np.empty(count), np.empty(d.size)
+    for i in range(phases):
+        for j in range(count):
+            total[j] += v[i] * sections[i, j]
+    for j in range(count):
+        channels[0, j] = math.exp(-thickness * total[j])
+    for r in range(1, c):
+        index, own = names[r], channels[r]
+        if index == index_of(aux, THICKNESS):
+            for j in range(count):
+                own[j] = -total[j] * channels[0, j]
+            continue
+        if index == index_of(aux, L0) or index == index_of(aux, T0):
+            by_calibration(p, aux, index, stretch, middle, wavelengths, first, d, q, nodes, on, v, slope)
+            moved[r] = True
+            for g in range(d.size):
+                step = edges[g] / stretch if index == index_of(aux, L0) else -aux[PER_SECOND] / stretch
+                add_impulse(channels[0], on[g], step, impulses[r])
+        elif not by_fraction(aux, index, sections, v, total, slope):
+            section_slope(p, aux, first, index, d, q, nodes, on, wavelengths, sections, v, slope, shift)
+            for g in range(d.size):
+                if shift[g] != 0.0:
+                    moved[r] = True
+                    add_impulse(channels[0], on[g], 2.0 * shift[g] / stretch, impulses[r])
+        for j in range(count):
+            own[j] = -thickness * slope[j] * channels[0, j]
+    return channels, impulses, moved, names
+
+
+@_jit
+def acts_before(aux, index):
+    """Say whether a parameter acts before the response: it is none of norm, background and response."""
+    at = int(aux[ROLES])
+    if index == int(aux[at + NORM]) or index == int(aux[at + K]):
+        return False
+    for which in range(BG0, ALPHA0 + 7):
+        if int(aux[at + which]) == index:
+            return False
+    return True
+
+
+@_jit
+def add_impulse(values, segment, step, impulses):
+    """Add what moving the edge at the end of a segment by `step` does: the drop there, all at one place."""
+    if 0 <= segment < values.size - 1:
+        impulses[segment] += (values[segment] - values[segment + 1]) * step
+
+
+@_jit
+def by_fraction(aux, index, sections, v, total, slope):
+    """Fill slope (segments) of Σ v·section by a log ratio of fractions; say whether `index` is one."""
+    for i in range(v.size - 1):
+        if int(aux[phase_at(aux, i) + LOG_RATIO]) == index:
+            for j in range(slope.size):
+                slope[j] = v[i] * (sections[i, j] - total[j])
+            return True
+    return False
+
+
+@_jit
+def by_calibration(p, aux, index, stretch, middle, wavelengths, first, d, q, nodes, on, v, slope):
+    """Fill slope (segments) of Σ v·section by L0 or t0, the edges held: true wavelength is stretch·λ + t0·h/(mL)."""
+    h = 1.0e-4
+    slope[:] = 0.0
+    work = np.empty(slope.size)
+    for i in range(v.size):
+        part = slice(first[i], first[i + 1])
+        for sign in (1.0, -1.0):
+            phase_section(p, aux, i, nodes, wavelengths + sign * h, d[part], q[part], on[part], work)
+            for j in range(slope.size):
+                slope[j] += sign * v[i] * work[j] / (2.0 * h)
+    for j in range(slope.size):
+        slope[j] *= -middle[j] if index == index_of(aux, L0) else aux[PER_SECOND]
+
+
+def physical(n, k, x, p, aux, aux_size, y, jac):
+    """Transmission in bins, the response acting on what the detector sees."""
+    transmission(carray(x, n), carray(p, k), carray(aux, aux_size), carray(y, n), carray(jac, (k, n)))
+
+
+_compiled: dict = {}
+
+
+def leaf_address():
+    """Return the address of the leaf, compiled when first asked for."""
+    if "leaf" not in _compiled:
+        _compiled["leaf"] = callback(LEAF, physical, cache=True)
+    return _compiled["leaf"].address

@@ -1,0 +1,228 @@
+"""Fits of a transmission model to every group of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import lmfit
+import numpy as np
+import xarray as xr
+
+from scanfold.bragg.parameters import units_of
+from scanfold.bragg.stages import Stage, check_stages, expand_stages
+from scanfold.conventions import InputError, InputTypeError, unknown
+from scanfold.fitting import Stages, fit
+
+if TYPE_CHECKING:
+    from scanfold.bragg.model import TransmissionModel
+
+#: nbragg's words for how a fit is spread, as Dask's schedulers.
+BACKENDS = {"loky": "processes", "threading": "threads", "sequential": "sync"}
+_STYLES = ("rietveld", "staged")
+#: Temperatures of the tables around the start, where temperature varies: their ratio, and how many to either side.
+_RATIO, _AROUND = 1.15, 4
+
+
+def fit_groups(
+    model: TransmissionModel,
+    data: Any,
+    params: lmfit.Parameters | Mapping[str, Any] | None = None,
+    *,
+    wlmin: float = 1.0,
+    wlmax: float = 6.0,
+    method: str = "leastsq",
+    stages: Mapping[str, str | Sequence[str]] | str | None = None,
+    likelihood: str = "gaussian",
+    n_jobs: int | None = None,
+    backend: str | None = None,
+    progress_bar: bool = False,
+    **options: Any,
+) -> Any:
+    """Fit a model to every group.
+
+    Parameters
+    ----------
+    model : TransmissionModel
+    data : bragg.Data or Dataset
+        With ``transmission`` and ``transmission_err`` over groups and ``tof``, the coordinate ``wavelength`` (Å)
+        and ``attrs["L"]`` (m).
+    params : lmfit.Parameters or mapping, optional
+        In place of those of the model; values, min and max may be DataArrays over the groups.
+    wlmin, wlmax : float
+        Window in Å; both ends are outside.
+    method : str
+        Of lmfit; "rietveld" and "staged" fit in stages, each keeping what varied before it, or not.
+    stages : mapping or "all", optional
+        By default those set on the model; the model's groups, one after the other, with "rietveld" and "staged".
+    likelihood : {"gaussian", "poisson"}
+        Least squares of the transmission, or signal counts given signal and open beam counts.
+    n_jobs, backend : int, {"loky", "threading", "sequential"}, optional
+        Fit now, in so many processes or threads (−1: all cores); the numbers are the same. Without them the
+        result is lazy, and computed by whatever Dask is set to.
+    progress_bar : bool
+        Accepted for the sake of old scripts; `save` shows the progress of a long run.
+    **options
+        Of `scanfold.fit`: guess, engine, covariance, errors, max_nfev, retry …
+
+    Returns
+    -------
+    GroupedFitResult
+
+    Raises
+    ------
+    InputError, InputTypeError
+        Before any computing: data without what is needed, an empty window, unknown words.
+    """
+    dataset = _dataset(data)
+    table = _parameters(model, params)
+    style, chosen = _stages(model, table, method, stages)
+    window = _window(dataset, wlmin, wlmax)
+    free = [n for n, s in table.items() if s.get("vary") or _is_own(s)]
+    temperatures = _temperatures(table)
+    function = model.lmfit_model(
+        active=free, temperatures=temperatures, flight_path=float(window.attrs.get("L", model.tof_length)),
+        bin_width=_bin_width(window["wavelength"].values),
+    )  # fmt: skip
+    if model.compat or chosen:
+        options.setdefault("guess", "params")
+    values, extra = _measured(window, likelihood)
+    fits = fit(
+        values, function, table, dim="wavelength", stages=_as_stages(chosen, style),
+        method="leastsq" if method in _STYLES else method, **extra, **options,
+    )  # fmt: skip
+    for name in (n for n in table if n in fits):
+        if (unit := units_of(name, model.compat)) is not None:
+            fits[name].attrs["units"] = fits[f"{name}_stderr"].attrs["units"] = unit
+    if n_jobs is not None or backend is not None:
+        fits = _compute(fits, n_jobs, backend)
+    return _result(fits, model, data)
+
+
+def _result(fits: xr.Dataset, model: TransmissionModel, data: Any) -> Any:
+    try:
+        from scanfold.bragg.result import GroupedFitResult  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        return fits
+    return GroupedFitResult(fits, model, data)
+
+
+def _dataset(data: Any) -> xr.Dataset:
+    dataset = getattr(data, "dataset", data)
+    if not isinstance(dataset, xr.Dataset):
+        raise InputTypeError(f"data is a {type(data).__name__}; expected bragg.Data, or its Dataset")
+    for name in ("transmission", "transmission_err"):
+        if name not in dataset:
+            raise InputError(f"the data have no {name!r}; they have {', '.join(map(str, dataset.data_vars))}")
+    if "wavelength" not in dataset.coords:
+        raise InputError("the data have no coordinate 'wavelength' (Å)")
+    return dataset
+
+
+def _window(dataset: xr.Dataset, wlmin: float, wlmax: float) -> xr.Dataset:
+    """Return the data inside a window, along ``wavelength``."""
+    wavelengths = dataset["wavelength"]
+    (dim,) = wavelengths.dims
+    inside = np.flatnonzero((wavelengths.values > wlmin) & (wavelengths.values < wlmax))
+    if inside.size == 0:
+        raise InputError(
+            f"no data between wlmin={wlmin} and wlmax={wlmax} Å; the wavelengths go from "
+            f"{float(wavelengths.min()):.4g} to {float(wavelengths.max()):.4g} Å"
+        )
+    cut = dataset.isel({dim: slice(int(inside[0]), int(inside[-1]) + 1)})
+    if dim != "wavelength":
+        cut = cut.swap_dims({dim: "wavelength"}).drop_vars([dim], errors="ignore")
+    names = [n for n in cut.data_vars if "wavelength" in cut[n].dims and cut[n].chunks is not None]
+    return cut.assign({n: cut[n].chunk(wavelength=-1) for n in names})
+
+
+def _bin_width(wavelengths: Any) -> float | None:
+    """Return the width (Å) of equal bins; None where they differ."""
+    if wavelengths.size < 2:
+        return None
+    steps = np.diff(wavelengths)
+    width = float(np.median(steps))
+    return width if np.abs(steps - width).max() < 1e-3 * width else None
+
+
+def _measured(window: xr.Dataset, likelihood: str) -> tuple[xr.DataArray, dict[str, Any]]:
+    """Return what is fitted, and its weights."""
+    if likelihood not in ("gaussian", "poisson"):
+        raise unknown("likelihood", likelihood, ("gaussian", "poisson"))
+    error = window["transmission_err"]
+    return window["transmission"].drop_attrs(), {"weights": (1.0 / error.where(error > 0.0)).drop_attrs()}
+
+
+def _parameters(model: TransmissionModel, params: Any) -> dict[str, dict[str, Any]]:
+    """Return the settings of all parameters, the user's over the model's."""
+    table: dict[str, dict[str, Any]] = {n: _settings(p) for n, p in model.params.items()}
+    if params is not None and not isinstance(params, Mapping):
+        raise InputTypeError(f"params is a {type(params).__name__}; expected lmfit.Parameters or a mapping of names")
+    for name, given in (params or {}).items():
+        if name not in table:
+            raise unknown("parameter", name, table)
+        if isinstance(given, lmfit.Parameter):
+            table[name] = _settings(given)
+            continue
+        settings = given if isinstance(given, Mapping) else {"value": given}
+        table[name] = {**table[name], **settings}
+        if "expr" in table[name] and settings.get("expr") is None and name in model.function().names:
+            table[name].pop("expr")
+    return table
+
+
+def _settings(p: lmfit.Parameter) -> dict[str, Any]:
+    if p.expr:
+        return {"expr": p.expr}
+    return {"value": float(p.value), "min": float(p.min), "max": float(p.max), "vary": bool(p.vary)}
+
+
+def _is_own(settings: Mapping[str, Any]) -> bool:
+    return any(isinstance(v, xr.DataArray) for v in settings.values())
+
+
+def _temperatures(table: dict[str, dict[str, Any]]) -> tuple[float, ...]:
+    """Return the temperatures of the tables: that of the parameter, or some around it where it varies."""
+    settings = table["temp"]
+    value = settings.get("value", 293.15)
+    if not settings.get("vary") and not isinstance(value, xr.DataArray) and not settings.get("expr"):
+        return (float(value),)
+    middle = float(value.mean()) if isinstance(value, xr.DataArray) else float(value)
+    found = tuple(middle * _RATIO**i for i in range(-_AROUND, _AROUND + 1))
+    settings["min"], settings["max"] = max(settings.get("min", 0.0), found[0]), min(settings["max"], found[-1])
+    return found
+
+
+def _stages(
+    model: TransmissionModel, table: Mapping[str, Mapping[str, Any]], method: str, stages: Any
+) -> tuple[str, list[Stage]]:
+    """Return the style of the stages, and the stages; none if all vary together."""
+    style = method if method in _STYLES else "rietveld"
+    wanted = stages if stages is not None else model._stages
+    if wanted is None:
+        if method not in _STYLES:
+            return style, []
+        wanted = model.stages
+    params = model.params.copy()
+    for name, settings in table.items():
+        if not settings.get("expr"):
+            params[name].set(vary=bool(settings.get("vary")))
+    return style, expand_stages(check_stages(wanted, params), params)
+
+
+def _as_stages(chosen: Sequence[Stage], style: str) -> Stages | None:
+    if not chosen:
+        return None
+    return Stages({s.name: list(s.vary) for s in chosen}, style=style, keep=True)
+
+
+def _compute(fits: xr.Dataset, n_jobs: int | None, backend: str | None) -> xr.Dataset:
+    """Fit now, as nbragg's words say."""
+    if backend is not None and backend not in BACKENDS:
+        raise unknown("backend", backend, BACKENDS)
+    jobs = n_jobs if n_jobs is not None else -1
+    if jobs == 0 or jobs < -1:
+        raise InputError(f"n_jobs is {n_jobs}; expected a number of workers, or -1 for all cores")
+    scheduler = "sync" if jobs == 1 else BACKENDS[backend or "loky"]
+    workers = {} if jobs == -1 or scheduler == "sync" else {"num_workers": jobs}
+    return fits.compute(scheduler=scheduler, **workers)

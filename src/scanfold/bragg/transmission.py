@@ -1,0 +1,125 @@
+"""The transmission of a sample as a function of wavelength, which lmfit evaluates and the compiled engine runs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scanfold.bragg.constants import Grid, grid_of, head
+from scanfold.bragg.materials import Material
+from scanfold.fitting.components import Component, Unsupported
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Transmission:
+    """T(λ) of a sample, called with wavelengths (Å) and its parameters by name.
+
+    It is plain names and numbers: each process builds the tables that it needs from them, once.
+
+    Attributes
+    ----------
+    phases : tuple of (str, Material)
+    response, background : str
+    names : tuple of str
+        Its parameters, in order.
+    values : tuple of float
+        Their defaults.
+    active : tuple of str
+        By which of them derivatives are wanted; the others count as constant.
+    temperatures : tuple of float
+        Of the tables (K): one, or at least four to interpolate between.
+    flight_path : float
+        In m; times of the response are wavelengths through it.
+    bin_width : float, optional
+        Of the bins, in Å; None takes the midpoints between wavelengths.
+    measured : tuple of tuple of float, optional
+        A measured response: delays (µs) and weights.
+    compat : str, optional
+        ``"nbragg"`` for that package's form.
+    """
+
+    phases: tuple[tuple[str, Material], ...]
+    response: str
+    background: str
+    names: tuple[str, ...]
+    values: tuple[float, ...]
+    active: tuple[str, ...]
+    temperatures: tuple[float, ...]
+    flight_path: float
+    bin_width: float | None = None
+    measured: tuple[tuple[float, ...], ...] | None = None
+    compat: str | None = None
+    __name__ = "transmission"
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """The parameters by name, for lmfit."""
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        given = zip(self.names, self.values, strict=True)
+        parts = [inspect.Parameter("wavelength", kind), *(inspect.Parameter(n, kind, default=v) for n, v in given)]
+        return inspect.Signature(parts)
+
+    def __call__(self, wavelength: Any, **values: Any) -> Array:
+        """Return the transmission at wavelengths (n), averaged over their bins."""
+        from scanfold.fitting._fit_kernels import leaf_rows
+
+        x = np.ascontiguousarray(np.atleast_1d(wavelength), np.float64)
+        settings = {**dict(zip(self.names, self.values, strict=True)), **values}
+        function = self.baked(settings)
+        p = np.array([[float(settings[n]) for n in self.names]])
+        y, jac = np.empty((1, x.size)), np.empty((1, len(self.names), x.size))
+        leaf_rows(function.address(), x, p, function.constants(x, derivatives=False), y, jac)
+        return np.asarray(y[0])
+
+    def baked(self, values: Mapping[str, float]) -> Transmission:
+        """Return it with what is not a number of the kernel set: a temperature outside its tables, angles."""
+        phases = tuple((name, _oriented(name, material, values)) for name, material in self.phases)
+        temperatures, temperature = self.temperatures, float(values.get("temp", self.temperatures[0]))
+        if not min(temperatures) <= temperature <= max(temperatures):
+            temperatures = (temperature,)
+        return replace(self, phases=phases, temperatures=temperatures)
+
+    def component(self, prefix: str, x: Array) -> Component:
+        """Return it as one leaf of a compiled model; scanfold.fitting asks for it."""
+        turning = [n for n in self.active if n[:2] in ("θ_", "ϕ_", "η_")]
+        if turning:
+            raise Unsupported(f"NCrystal itself turns a crystal ({', '.join(turning)}), in Python")
+        return Component("own", tuple(prefix + n for n in self.names), function=self)
+
+    def constants(self, x: Array, *, derivatives: bool = True) -> Array:
+        """Return the constants of the leaf on an axis; kept per process."""
+        return _constants(self, np.ascontiguousarray(x, np.float64).tobytes(), derivatives)
+
+    def address(self) -> int:
+        """Return the address of the leaf in this process."""
+        if self.compat is not None:
+            from scanfold.bragg._compat_kernels import leaf_address as compat_address
+
+            return int(compat_address())
+        from scanfold.bragg._transmission_kernels import leaf_address
+
+        return int(leaf_address())
+
+    def grid(self, x: Array) -> Grid:
+        """Return the cells that the kernel works on."""
+        return grid_of(self, x)
+
+
+@lru_cache(maxsize=16)
+def _constants(function: Transmission, axis: bytes, derivatives: bool) -> Array:
+    return head(function, np.frombuffer(axis, np.float64), derivatives)
+
+
+def _oriented(name: str, material: Material, values: Mapping[str, float]) -> Material:
+    """Return the material turned as its angles say."""
+    angles = {"theta": f"θ_{name}", "phi": f"ϕ_{name}", "mos": f"η_{name}"}
+    given: dict[str, Any] = {k: float(values[v]) for k, v in angles.items() if v in values and material.oriented}
+    return replace(material, **given) if given else material
