@@ -162,7 +162,8 @@ def _rebin_tof(ds: xr.Dataset, factor: int) -> xr.Dataset:
             arrays[name] = ds[name]
             continue
         terms = ds[name].astype("float64") ** (2 if name.endswith("_err") else 1)
-        total = terms.coarsen(tof=factor, boundary="trim").sum(skipna=False)
+        bins = terms.drop_vars(list(terms.coords)).isel(tof=slice(times.size * factor))
+        total = bins.coarsen(tof=factor).construct(tof=("tof", "within")).sum("within", skipna=False)
         total = total**0.5 if name.endswith("_err") else total
         arrays[name] = total / factor if name.startswith("transmission") else total
     rest = {n: c.variable for n, c in ds.coords.items() if "tof" not in c.dims}
@@ -238,6 +239,7 @@ def smooth(ds: xr.Dataset, sizes: Mapping[str, int]) -> xr.Dataset:
             raise InputError(f"{dim}={size!r}; a window around a position has an odd size, such as {dim}=3")
 
     def total(array: xr.DataArray) -> xr.DataArray:
+        array = array.drop_vars(list(array.coords))
         for dim, size in sizes.items():
             reach = int(size) // 2
             if reach and dim in array.dims:
