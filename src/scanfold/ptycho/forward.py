@@ -20,7 +20,7 @@ from scanfold.ptycho.config import positive
 
 DIFFRACTION = Var("diffraction", ("position", "ky", "kx"), "float32", "diffraction amplitude")
 COUNTS = Var("diffraction", ("position", "ky", "kx"), "uint32", "photons on the detector", "count")
-PATCHES = Var("Y", ("position", "probe_y", "probe_x"), "complex64", "the object at each position")
+PATCHES = Var("Y", ("position", "patch_y", "patch_x"), "complex64", "the object at each position")
 SCALE = Var("intensity_scale", (), "float64", "factor from amplitudes to square roots of photons")
 #: Bytes of frames in a chunk, unless the user says how many.
 CHUNK = 2**26
@@ -96,7 +96,7 @@ class Optics:
     Parameters
     ----------
     image, probes
-        Object (object_y, object_x), and probe modes (mode, probe_y, probe_x), complex64.
+        Object (object_y, object_x), and probe modes (mode, patch_y, patch_x), complex64.
     interpolation : {"bilinear", "fourier"}
     """
 
@@ -111,7 +111,7 @@ class Optics:
     @property
     def N(self) -> int:
         """Pixels along a side of a frame."""
-        return self.probes.sizes["probe_y"]
+        return self.probes.sizes["patch_y"]
 
     @property
     def tiled(self) -> bool:
@@ -192,41 +192,43 @@ def _plain(y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(y, np.float64), np.ascontiguousarray(x, np.float64)
 
 
-def photon_scale(optics: Optics, scan: Scan, nphotons: float) -> xr.DataArray:
-    """Return ``√(nphotons / mean Σ|Ψ|²)`` over all positions, one number for a dataset, lazily.
+def mean_energy(optics: Optics, scan: Scan) -> xr.DataArray:
+    """Return the mean of Σ|Ψ|² over all positions, lazily: a prologue, which a run computes once.
 
-    It is a prologue: a run computes it once. For bilinear patches it comes from correlations of |P|² with the
-    object, exactly, with no wave computed; otherwise, and for tiled objects, from the waves of all positions, in
-    blocks of fixed size.
+    For bilinear patches it comes from correlations of |P|² with the object, exactly, with no wave computed;
+    otherwise, and for tiled objects, from the waves of all positions, in blocks of fixed size.
     """
     arrays = [optics.image, optics.probes, scan.y, scan.x]
-    function: Callable[..., np.ndarray] = _scale_of_waves
+    function: Callable[..., np.ndarray] = _mean_of_waves
     if optics.tiled or optics.interpolation != "bilinear":
         fixed = replace(scan, chunk=BLOCK)
         kernel = _Energies(optics.interpolation)
         arrays = [laid(kernel, optics, fixed, before=[optics.probes], core=[_PROBE], output={}, dtype="float64")]
-        function = _scale_of_energies
+        function = np.mean
     lazy = [a.drop_vars(a.coords) if a.chunks is not None else a.drop_vars(a.coords).chunk() for a in arrays]
-    token = f"photon-scale {optics.interpolation} {nphotons!r}"
-    made = _apply.prologue(partial(function, nphotons), *(a.data for a in lazy), shape=(), token=token)
-    return SCALE.make(xr.DataArray(made))
+    token = f"mean-energy {optics.interpolation}"
+    return xr.DataArray(_apply.prologue(function, *(a.data for a in lazy), shape=(), token=token))
 
 
-def _scale_of_energies(nphotons: float, *energies: np.ndarray) -> np.ndarray:
-    return _scale(nphotons, float(np.mean(energies[0])))
+def _mean_of_waves(image: np.ndarray, probes: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return np.asarray(kernels.mean_energy(image, probes, *_plain(y, x)))
 
 
-def _scale_of_waves(nphotons: float, image: np.ndarray, probes: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    return _scale(nphotons, float(kernels.mean_energy(image, probes, *_plain(y, x))))
+def photon_scale(energies: Sequence[xr.DataArray], nphotons: float) -> xr.DataArray:
+    """Return s = ``√(nphotons / mean Σ|Ψ|²)``, one number for a dataset, of the mean energies of its equal parts."""
+    function = partial(_scale, nphotons)
+    arrays = [e.data for e in energies]
+    return SCALE.make(xr.DataArray(_apply.prologue(function, *arrays, shape=(), token=f"scale {nphotons!r}")))
 
 
-def _scale(nphotons: float, mean: float) -> np.ndarray:
+def _scale(nphotons: float, *energies: np.ndarray) -> np.ndarray:
+    mean = float(np.mean([float(e) for e in energies]))
     if not mean > 0:
         raise InputError("no light reaches the detector: the object is 0 wherever the probe looks")
     return np.asarray(np.sqrt(nphotons / mean))
 
 
-_OBJECT, _PROBE = list(objects.DIMS), ["mode", "probe_y", "probe_x"]
+_OBJECT, _PROBE = list(objects.DIMS), ["mode", "patch_y", "patch_x"]
 
 
 def diffraction(
@@ -246,13 +248,16 @@ def diffraction(
         kernel, optics, scan, before=[optics.probes], core=[_PROBE], after=[scan.numbers, scale],
         output={"ky": optics.N, "kx": optics.N}, dtype=var.dtype, token=token,
     )  # fmt: skip
-    return var.make(made)
+    out = var.make(made).assign_attrs(kind="intensity" if counts else "amplitude")
+    middle = np.arange(optics.N) - optics.N // 2
+    return out.assign_coords({d: (d, middle, {"units": "pixel", "long_name": "distance from zero frequency"})
+                              for d in ("ky", "kx")})  # fmt: skip
 
 
 def object_patches(optics: Optics, scan: Scan) -> xr.DataArray:
-    """Return the object at each position, (position, probe_y, probe_x), lazily."""
+    """Return the object at each position, (position, patch_y, patch_x), lazily."""
     kernel = _Patches(optics.N, optics.interpolation)
-    output = {"probe_y": optics.N, "probe_x": optics.N}
+    output = {"patch_y": optics.N, "patch_x": optics.N}
     return PATCHES.make(laid(kernel, optics, scan, output=output, dtype="complex64"))
 
 

@@ -1,4 +1,4 @@
-"""Probes: the complex wave that illuminates the object, (probe_y, probe_x) or (mode, probe_y, probe_x)."""
+"""Probes: the complex wave that illuminates the object, (patch_y, patch_x) or (mode, patch_y, patch_x)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scanfold.ptycho.config import positive, whole
 
 Array = npt.NDArray[Any]
 
-DIMS = ("probe_y", "probe_x")
+DIMS = ("patch_y", "patch_x")
 
 
 def default_probe(N: int, scale: float = 0.7) -> xr.DataArray:
@@ -30,13 +30,13 @@ def default_probe(N: int, scale: float = 0.7) -> xr.DataArray:
     Returns
     -------
     DataArray
-        Dims (probe_y, probe_x), complex64, centred between the two middle pixels of an even `N`.
+        Dims (patch_y, patch_x), complex64, centred between the two middle pixels of an even `N`.
 
     Examples
     --------
     >>> probe = default_probe(64)
     >>> probe.dims, round(float(probe.real.sum()))
-    (('probe_y', 'probe_x'), 376)
+    (('patch_y', 'patch_x'), 376)
     """
     from scipy import ndimage
 

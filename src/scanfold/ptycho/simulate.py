@@ -93,7 +93,7 @@ def generate_simulated_data(
     -------
     Dataset
         `diffraction` (position, ky, kx), float32 amplitudes or uint32 counts (``attrs["kind"]``); `probe`, `object`;
-        `intensity_scale`, which is s; with `return_patches` `Y` (position, probe_y, probe_x). Coordinates
+        `intensity_scale`, which is s; with `return_patches` `Y` (position, patch_y, patch_x). Coordinates
         `position_y`, `position_x`, and with jitter the nominal ones. ``X · s`` are square roots of photons.
 
     Raises
@@ -134,11 +134,10 @@ def generate_simulated_data(
         "seed": seed, **pattern,
     }  # fmt: skip
     laid = Scan(scan["position_y"], scan["position_x"], _chunk(scan.sizes["position"], model.N, chunks))
-    scale = forward.photon_scale(optics, laid, nphotons)
+    scale = forward.photon_scale([forward.mean_energy(optics, laid)], nphotons)
     key = (int(keys[2][0]), int(keys[2][1])) if noise else None
     frames = forward.diffraction(optics, laid, scale, key=key, detector=detector, counts=counts)
-    pixels = {d: (d, np.arange(model.N), {"units": "pixel"}) for d in ("ky", "kx")}
-    ds = xr.Dataset({"diffraction": frames, "intensity_scale": scale}, coords=pixels)
+    ds = xr.Dataset({"diffraction": frames, "intensity_scale": scale})
     if return_patches:
         ds["Y"] = forward.object_patches(optics, laid)
     ds = ds.assign(probe=probe, object=image).assign_coords({name: scan[name] for name in scan})
