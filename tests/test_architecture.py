@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runs": BRIDGE,
     "io": RUNS,
     "plot": RUNS | {"fitting"},  # plot.fit draws what fitting.result_at rebuilds
-    "testing": BRIDGE,
+    "testing": BRIDGE | {"ptycho"},  # synthetic_raw_data is a RawData
     **{room: SERVICES for room in ROOMS},
     "bragg": SERVICES | {"fitting"},
     "traces": SERVICES | {"fitting"},

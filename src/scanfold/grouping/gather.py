@@ -39,7 +39,7 @@ def gather(
     Parameters
     ----------
     scan : Dataset or DataArray
-        Frames over the positions that the plan was made for; with ``patches`` over them, those too.
+        Frames over the positions that the plan was made for; with ``patches`` or ``Y`` over them, those too.
     plan : Dataset
         From `plan_groups`. Indices of more than 8 MiB do not travel in graphs: save such a plan, and open it.
     order : {"tile", "plan"}
@@ -88,7 +88,7 @@ def gather(
         )
     chosen = _ordered(plan, holder, order)
     out = xr.Dataset(coords=_coordinates(holder, chosen, dims))
-    for name in (str(frames.name or "diffraction"), "patches"):
+    for name in (str(frames.name or "diffraction"), "patches", "Y"):
         if name in holder:
             out[name] = _take(holder[name], chosen["nn_indices"], dims, batch)
     for name in ("probe", "object"):

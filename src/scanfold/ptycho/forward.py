@@ -121,16 +121,17 @@ class Optics:
 
 @dataclass(frozen=True)
 class Scan:
-    """Positions (position,) in pixels of the object, and how many of them are in a chunk."""
+    """Positions (position,) in pixels of the object, how many are in a chunk, and the number of the first."""
 
     y: xr.DataArray
     x: xr.DataArray
     chunk: int
+    first: int = 0
 
     @property
     def numbers(self) -> xr.DataArray:
         """The number of each position, which keys its noise."""
-        return count_along("position", self.y.size, self.chunk)
+        return count_along("position", self.y.size, self.chunk) + self.first
 
 
 @dataclass(frozen=True)
@@ -259,6 +260,11 @@ def object_patches(optics: Optics, scan: Scan) -> xr.DataArray:
     kernel = _Patches(optics.N, optics.interpolation)
     output = {"patch_y": optics.N, "patch_x": optics.N}
     return PATCHES.make(laid(kernel, optics, scan, output=output, dtype="complex64"))
+
+
+def folded(frames: xr.DataArray, C: int) -> xr.DataArray:
+    """Fold (position, …) to (group, …, channel), C frames after each other in a group."""
+    return frames.coarsen(position=C).construct(position=("group", "channel")).transpose("group", ..., "channel")
 
 
 def laid(

@@ -175,14 +175,15 @@ def given(positions: Any, object_shape: Sequence[int], N: int) -> xr.Dataset:
     y, x = (np.asarray(p, float) for p in positions)
     if y.ndim != 1 or y.shape != x.shape or not y.size:
         raise InputError(f"positions= takes two arrays of one length; found shapes {y.shape} and {x.shape}")
-    _require_inside(y, x, object_shape, N)
+    require_inside(y, x, object_shape, N)
     made = dict(zip(("position_y", "position_x"), (y, x), strict=True))
     nominal = {k: np.asarray(v, float) for k, v in found.items() if k.endswith("nominal")}
     return xr.Dataset({v.name: v.make(xr.DataArray((made | nominal)[v.name], dims="position"))
                        for v in POSITIONS if v.name in made | nominal})  # fmt: skip
 
 
-def _require_inside(y: np.ndarray, x: np.ndarray, object_shape: Sequence[int], N: int) -> None:
+def require_inside(y: np.ndarray, x: np.ndarray, object_shape: Sequence[int], N: int) -> None:
+    """Raise unless every patch lies inside the object; the error says where the first that does not is."""
     height, width = object_shape
     inside = (y >= N / 2) & (y <= height - N / 2) & (x >= N / 2) & (x <= width - N / 2)
     if not inside.all():

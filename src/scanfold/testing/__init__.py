@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
 
-__all__ = ["CountingArray", "assert_chunk_invariant", "peak_scan", "raise_if_computes"]
+if TYPE_CHECKING:
+    from scanfold.ptycho import RawData
+
+__all__ = ["CountingArray", "assert_chunk_invariant", "peak_scan", "raise_if_computes", "synthetic_raw_data"]
 
 
 @contextmanager
@@ -166,3 +169,33 @@ def peak_scan(
     out = xr.DataArray(values, dims=scan.dims, coords={"energy": energy}, name="counts")
     out.attrs = {"units": "count", "long_name": "detector counts"}
     return out, truth
+
+
+def synthetic_raw_data(n_points: int = 100, N: int = 64, seed: int = 42) -> RawData:
+    """Make ptychography data for tests: frames of random numbers on a diagonal, a uniform probe; no file is read.
+
+    Parameters
+    ----------
+    n_points : int
+        Frames; their positions run from 50 to 150 pixels along both axes.
+    N : int
+        Pixels along a side of a frame.
+    seed : int
+        Of the frames.
+
+    Returns
+    -------
+    RawData
+        In memory, and equal for equal arguments.
+
+    Examples
+    --------
+    >>> raw = synthetic_raw_data(n_points=5, N=8)
+    >>> raw.diff3d.shape, raw.xcoords.tolist()
+    ((5, 8, 8), [50.0, 75.0, 100.0, 125.0, 150.0])
+    """
+    from scanfold.ptycho import RawData
+
+    places = np.linspace(50, 150, n_points)
+    frames = np.random.default_rng(seed).random((n_points, N, N), dtype=np.float32)
+    return RawData.from_coords_without_pc(places, places, frames, np.ones((N, N), np.complex64))
