@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "ScanError": "scanfold.conventions",
     "bragg": "scanfold.bragg",
+    "detectors": "scanfold.detectors",
     "fit": "scanfold.fitting",
     "fitting": "scanfold.fitting",
     "grouping": "scanfold.grouping",

@@ -8,6 +8,7 @@ no xarray, no Dask, no files, no globals. `apply_kernel` lays it over the scan,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -134,7 +135,11 @@ def count_along(dim: str, size: int, chunk: int | None) -> xr.DataArray:
 
 
 def prologue(
-    function: Callable[..., np.ndarray], *arrays: da.Array, shape: tuple[int, ...], token: str, dtype: str = "float64"
+    function: Callable[..., np.ndarray],
+    *arrays: da.Array | np.ndarray,
+    shape: tuple[int, ...],
+    token: str,
+    dtype: str = "float64",
 ) -> da.Array:
     """Make a small whole-scan step that every block depends on, as a lazy array in one chunk.
 
@@ -142,7 +147,7 @@ def prologue(
     ----------
     function : callable
         ``function(*arrays)`` of whole NumPy arrays: a sample of the scan, never the scan.
-    *arrays : dask arrays
+    *arrays : dask arrays or ndarrays
         Its inputs.
     shape, dtype
         Of its result.
@@ -154,9 +159,158 @@ def prologue(
     dask array
         Its key starts with ``prologue-``: a run computes it once and keeps it in the ledger.
     """
-    name = PROLOGUE + tokenize(token, [a.name for a in arrays], shape, dtype)
-    value = dask.delayed(function, pure=True)(*arrays, dask_key_name=name)
+    name = PROLOGUE + tokenize(token, [getattr(a, "name", a) for a in arrays], shape, dtype)
+    # As one block each, not as collections: those dask would optimise one by one, renaming tasks that they share, and
+    # what two of them read would be read twice.
+    whole = [a.rechunk(-1).to_delayed(optimize_graph=False).item() if isinstance(a, da.Array) else a for a in arrays]
+    value = dask.delayed(function, pure=True)(*whole, dask_key_name=name)
     return da.from_delayed(value, shape=shape, dtype=np.dtype(dtype), name="shared-" + name)
+
+
+def apply_whole(
+    function: Callable[..., np.ndarray],
+    *arrays: xr.DataArray,
+    output: Mapping[str, int],
+    token: str,
+    dtype: str = "float64",
+) -> xr.DataArray:
+    """Apply a function to whole small arrays: now if they are in memory, as a `prologue` if any is lazy.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(*values)`` of whole NumPy arrays, which returns an array of the shape of `output`.
+    *arrays : DataArray
+        Its inputs: maps, patterns, sums; never a scan.
+    output : mapping of str to int
+        Dimensions of the result and their sizes.
+    token : str
+        Identifies the function and its options.
+    dtype : str
+        Of the result.
+
+    Returns
+    -------
+    DataArray
+        Dims `output`, without coordinates and attributes.
+
+    Examples
+    --------
+    >>> a = xr.DataArray(np.arange(4.0), dims="x")
+    >>> float(apply_whole(np.median, a, output={}, token="median"))
+    1.5
+    """
+    shape = tuple(output.values())
+    if any(a.chunks is not None for a in arrays):
+        data = prologue(function, *(a.data for a in arrays), shape=shape, token=token, dtype=dtype)
+    else:
+        data = np.asarray(function(*(a.values for a in arrays)), dtype)
+    return xr.DataArray(data, dims=tuple(output))
+
+
+def fold_scan(
+    chunk: Callable[..., np.ndarray],
+    combine: Callable[[list[np.ndarray]], np.ndarray],
+    array: xr.DataArray,
+    *others: xr.DataArray,
+    core_dims: Sequence[str],
+    output: Mapping[str, int],
+    token: str,
+    dtype: str,
+    fan_in: int = 4,
+) -> xr.DataArray:
+    """Fold the scan dimensions away: one small array, by a tree over the blocks, kept as a `prologue`.
+
+    Core dimensions may be cut into chunks: each chunk of the detector is folded on its own.
+
+    Parameters
+    ----------
+    chunk : callable
+        ``chunk(block, *others)`` with a block ``(positions, *core)`` and one row for each position of the
+        others; returns ``(*output, *core)``.
+    combine : callable
+        Of a list of such partial results, one of the same kind.
+    array : DataArray
+        The scan, lazy or not.
+    *others : DataArray
+        In memory, with the scan dimensions of the array first.
+    core_dims : sequence of str
+        Dimensions that stay.
+    output : mapping of str to int
+        New leading dimensions.
+    token, dtype : str
+        Identifies the functions and their options; the dtype of the result.
+    fan_in : int
+        How many partial results are combined, and held, at a time.
+
+    Returns
+    -------
+    DataArray
+        Dims ``(*output, *core_dims)``; lazy, in one chunk, if the scan is lazy.
+
+    Examples
+    --------
+    >>> scan = xr.DataArray(np.ones((4, 3)), dims=("y", "energy")).chunk(y=1, energy=2)
+    >>> total = fold_scan(lambda b: b.sum(0), sum, scan, core_dims=["energy"], output={}, token="sum", dtype="float64")
+    >>> total.values
+    array([4., 4., 4.])
+    """
+    scan_dims = [d for d in array.dims if d not in core_dims]
+    ndim, dims = len(scan_dims), (*output, *core_dims)
+    array = array.transpose(*scan_dims, *core_dims)
+    rows = [o.transpose(*scan_dims, ...).values for o in others]
+    if array.chunks is None:
+        return xr.DataArray(combine([_flattened(chunk, ndim, array.values, *rows)]), dims=dims)
+    blocks = array.data.to_delayed(optimize_graph=False)
+    name = "fold-" + tokenize(token, array.data.name, rows, dtype)
+    cuts = [np.cumsum([0, *c]) for c in array.data.chunks]
+
+    def fold(core: tuple[int, ...]) -> da.Array:
+        parts = []
+        for index in np.ndindex(*blocks.shape[:ndim]):
+            where = tuple(slice(c[i], c[i + 1]) for c, i in zip(cuts, index, strict=False))
+            key = "-".join(map(str, (name, *core, 0, *index)))
+            cut = [r[where] for r in rows]
+            parts.append(dask.delayed(_flattened)(chunk, ndim, blocks[(*index, *core)], *cut, dask_key_name=key))
+        level = 0
+        while len(parts) > 1 or level == 0:
+            level += 1
+            groups = [parts[i : i + fan_in] for i in range(0, len(parts), fan_in)]
+            keys = ["-".join(map(str, (name, *core, level, i))) for i in range(len(groups))]
+            parts = [dask.delayed(combine)(g, dask_key_name=k) for g, k in zip(groups, keys, strict=True)]
+        sizes = tuple(array.data.chunks[ndim + a][i] for a, i in enumerate(core))
+        return da.from_delayed(parts[0], shape=(*output.values(), *sizes), dtype=np.dtype(dtype), name=f"{name}-{core}")
+
+    whole = _joined(fold, blocks.shape[ndim:], len(output))
+    return xr.DataArray(prologue(np.asarray, whole, shape=whole.shape, token="fold", dtype=dtype), dims=dims)
+
+
+def read_again(array: xr.DataArray) -> xr.DataArray:
+    """Return a lazy array under other names, so that a second pass in the same graph reads it again.
+
+    Under the same names its blocks would be kept in memory from one pass to the next: the whole scan.
+    """
+    from dask.graph_manipulation import clone
+
+    return array if array.chunks is None else array.copy(data=clone(array.data, seed="read again"))
+
+
+def _flattened(chunk: Callable[..., np.ndarray], ndim: int, block: np.ndarray, *rows: np.ndarray) -> np.ndarray:
+    """Call a chunk function with the scan dimensions of its blocks flattened."""
+    count = math.prod(block.shape[:ndim])
+    return chunk(*(b.reshape(count, *b.shape[ndim:]) for b in (block, *rows)))
+
+
+def _joined(fold: Callable[[tuple[int, ...]], da.Array], counts: Sequence[int], lead: int) -> da.Array:
+    """Put the folded chunks of the detector side by side."""
+
+    def along(core: tuple[int, ...]) -> da.Array:
+        if len(core) == len(counts):
+            return fold(core)
+        parts = [along((*core, i)) for i in range(counts[len(core)])]
+        return parts[0] if len(parts) == 1 else da.concatenate(parts, axis=lead + len(core))
+
+    return along(())
 
 
 def reduce_blocks(

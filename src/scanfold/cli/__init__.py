@@ -1,4 +1,4 @@
-"""The command ``scanfold``: ``doctor``, ``info``, ``fit``, ``report``, ``demo``."""
+"""The command ``scanfold``: ``doctor``, ``info``, ``fit``, ``report``, ``demo``, ``polar-map``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scanfold import __version__
 from scanfold.conventions import ScanError
 
 #: The commands; each is a module here with `HELP`, `EXAMPLE`, `add_arguments(parser)` and `run(arguments)`.
-COMMANDS = ("doctor", "info", "fit", "report", "demo")
+COMMANDS = ("doctor", "info", "fit", "report", "demo", "polar_map")
 #: Exit codes: wrong input or a run that failed, and the shell's for an interrupt.
 FAILED, INTERRUPTED = 2, 130
 
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = make_parser().parse_args(argv)
     _speak_plainly()
     try:
-        return int(import_module(f"scanfold.cli.{arguments.command}").run(arguments))
+        return int(import_module("scanfold.cli." + arguments.command.replace("-", "_")).run(arguments))
     except ScanError as error:
         print(f"scanfold {arguments.command}: {error}", file=sys.stderr)
         return FAILED
@@ -59,7 +59,7 @@ def make_parser() -> argparse.ArgumentParser:
     for name in COMMANDS:
         module = import_module(f"scanfold.cli.{name}")
         command = commands.add_parser(
-            name,
+            name.replace("_", "-"),
             help=module.HELP,
             description=module.HELP[0].upper() + module.HELP[1:] + ".",
             epilog=f"example:\n  {module.EXAMPLE}",

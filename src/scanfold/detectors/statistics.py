@@ -1,0 +1,314 @@
+"""Pass A: everything that templates, gates and their validation need, from one read of the scan."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from scanfold import _apply
+from scanfold.conventions import InputError, Var, record, table
+from scanfold.detectors._sum_kernels import FRACTION
+from scanfold.detectors.frames import (
+    AXES,
+    Array,
+    as_center,
+    disc_center,
+    frames_of,
+    given_center,
+    given_pixels,
+    pixel_steps,
+)
+from scanfold.detectors.frames import (
+    bad_pixels as find_bad_pixels,
+)
+from scanfold.detectors.labels import Labels, LabelsLike, as_labels, halves
+from scanfold.detectors.sums import FrameSums
+
+_K = AXES
+_CLUSTER = ("cluster", *_K)
+VARIABLES = (
+    Var("frames", ("cluster", "half"), "float64", "frames (or weight) of each cluster in each random half"),
+    Var("counts_sum", ("cluster", "half", *_K), "float64", "sum of the counts", "count"),
+    Var("counts_total", ("half", *_K), "float64", "sum of the counts of all frames", "count"),
+    Var("signal_sum", ("cluster", "half", *_K), "float64", "sum of the preprocessed frames"),
+    Var("signal_total", ("half", *_K), "float64", "sum of all preprocessed frames"),
+    Var("signal_squares", ("half", *_K), "float64", "sum of the squares of all preprocessed frames"),
+    Var("mean_counts", _K, "float64", "mean counts", "count"),
+    Var("cluster_counts", _CLUSTER, "float64", "mean counts of each cluster", "count"),
+    Var("mean", _K, "float64", "mean of the preprocessed frames"),
+    Var("std", _K, "float64", "standard deviation of the preprocessed frames"),
+    Var("cluster_mean", _CLUSTER, "float64", "mean of the preprocessed frames of each cluster"),
+    Var("valid", _K, "bool", "pixel is neither dead nor hot"),
+    Var("center", ("axis",), "float64", "centre of the beam", "pixel"),
+)
+_BY_NAME = {v.name: v for v in VARIABLES}
+
+
+def cluster_statistics(
+    scan: xr.Dataset | xr.DataArray,
+    labels: LabelsLike,
+    *,
+    log: bool = False,
+    dose: xr.DataArray | None = None,
+    background: Any = None,
+    bad_pixels: Any = None,
+    center: Any = None,
+    count_noise: bool = True,
+    seed: int = 0,
+) -> xr.Dataset:
+    r"""Sum the frames of every cluster, in one read (pass A).
+
+    The preprocessed frame is :math:`P = L - b` with :math:`L = \log(1 + I/d)`, or :math:`I/d` without `log`.
+    Sums of integer counts, and of their logarithms in fixed point, are exact: they do not depend on chunks.
+
+    Parameters
+    ----------
+    scan : Dataset or DataArray
+        Frames with dims ``(*scan, ky, kx)``, lazy or not; chunks may cut the detector.
+    labels : DataArray, array or path
+        A cluster for each position, -1 for noise; see `scanfold.detectors.labels.as_labels`.
+    log : bool
+        Take log1p of the counts, which must not be negative.
+    dose : DataArray, optional
+        Relative beam current of each frame, over the scan dims; counts are divided by it.
+    background : optional
+        ``("annulus", inner, outer)`` in pixels subtracts from each frame its mean there; it needs `center`, and
+        frames that are not cut. "mean" or a pattern (ky, kx), the same for all frames, cancels in templates and
+        scores, which are differences from the mean: it is recorded, and changes nothing else.
+    bad_pixels : "auto" or array of bool, optional
+        Dead and hot pixels (True), left out of everything; "auto" finds them in the statistics.
+    center : (float, float), optional
+        Centre of the beam in pixels ``(ky, kx)``; a calibrated scan carries it. Otherwise the centroid of the
+        disc above half of the maximum of the mean pattern.
+    count_noise : bool
+        Count frames of label -1 in the mean and the deviation of all frames.
+    seed : int
+        Of the random halves.
+
+    Returns
+    -------
+    Dataset
+        Lazy if the scan is. ``stats.compute()`` makes one small Dataset, from which everything else is quick.
+
+    Raises
+    ------
+    InputError
+        If labels, dose, mask or centre do not fit the scan.
+
+    Notes
+    -----
+    Values that are not finite are left out pixel by pixel. The templates follow [1]_ in spirit: virtual detectors
+    made from data.
+
+    {table}
+
+    References
+    ----------
+    .. [1] C. Ophus, Four-dimensional scanning transmission electron microscopy (4D-STEM), Microsc. Microanal. 25
+       (2019) 563.
+
+    Examples
+    --------
+    >>> frames = xr.DataArray(np.arange(48).reshape(4, 3, 4), dims=("position", "ky", "kx"))
+    >>> stats = cluster_statistics(frames, [0, 0, 1, 1])
+    >>> stats["cluster_mean"].sel(cluster=1).values[0]
+    array([30., 31., 32., 33.])
+    """
+    array, dims = frames_of(scan)
+    checked = as_labels(labels, array, dims)
+    known = given_center(center, array)
+    annulus = _annulus(background, array, known)
+    sums = FrameSums(
+        str(array.dtype), checked.count + 1, log=bool(log), dose=dose is not None, annulus=annulus,
+        soft=checked.weights is not None,
+    )  # fmt: skip
+    columns, frames, counted = _columns(checked, dims, count_noise, seed)
+    if dose is not None:
+        columns.append(scan_map(dose, array, dims))
+    token = json.dumps(asdict(sums), sort_keys=True)
+    packed = _apply.fold_scan(
+        sums, sums.combine, array, *columns, core_dims=AXES, output={"row": sums.rows}, token=token, dtype="int64"
+    )
+    mask = None if bad_pixels is None or isinstance(bad_pixels, str) else given_pixels(bad_pixels, array, "bad_pixels")
+    if isinstance(bad_pixels, str) and bad_pixels != "auto":
+        raise InputError(f'bad_pixels={bad_pixels!r}; expected "auto" or an array of bool (ky, kx)')
+    ds = _derived(_unpacked(packed, sums), sums, frames, counted, checked)
+    ds["valid"] = _valid(ds, mask, isinstance(bad_pixels, str))
+    ds["center"] = known if known is not None else _center(ds)
+    return _labelled(ds, array, checked, {
+        "log": bool(log), "dose": dose is not None, "background": _described(background), "annulus": annulus,
+        "bad_pixels": "auto" if isinstance(bad_pixels, str) else mask is not None, "count_noise": count_noise,
+        "seed": seed, "center": None if known is None or known.chunks is not None else known.values.tolist(),
+    })  # fmt: skip
+
+
+def _annulus(
+    background: Any, array: xr.DataArray, center: xr.DataArray | None
+) -> tuple[float, float, float, float] | None:
+    if background is None:
+        return None
+    if isinstance(background, str):
+        if background != "mean":
+            raise InputError(
+                f'background={background!r}; expected "mean", ("annulus", inner, outer) or a pattern (ky, kx)'
+            )
+        return None
+    if not (isinstance(background, tuple | list) and len(background) == 3 and background[0] == "annulus"):
+        shape = tuple(array.sizes[d] for d in AXES)
+        if np.shape(background) != shape:
+            raise InputError(f"background has the shape {np.shape(background)}, the detector {shape}")
+        return None
+    inner, outer = float(background[1]), float(background[2])
+    if not 0 <= inner < outer:
+        raise InputError(f"background={tuple(background)!r}; expected 0 <= inner < outer, in pixels")
+    if center is None:
+        raise InputError('background=("annulus", …) needs the centre of the beam beforehand; pass center=(ky, kx)')
+    if array.chunks is not None and any(len(array.chunksizes[d]) > 1 for d in AXES):
+        raise InputError('background=("annulus", …) needs whole frames; pass scan.chunk(ky=-1, kx=-1)')
+    cy, cx = center.values
+    found = (float(cy), float(cx), inner, outer)
+    from scanfold.detectors.sums import Signal
+
+    if not Signal(False, found, (array.sizes["ky"], array.sizes["kx"])).ring().any():
+        raise InputError(f"background={tuple(background)!r} has no pixel on the detector")
+    return found
+
+
+def _described(background: Any) -> Any:
+    if background is None or isinstance(background, str | tuple | list):
+        return background
+    return "pattern"
+
+
+def _columns(
+    labels: Labels, dims: tuple[Any, ...], count_noise: bool, seed: int
+) -> tuple[list[xr.DataArray], Array, Array]:
+    """Return what the sums need of each position, the weight of each cluster and half, and that of all frames."""
+    half = halves(labels, seed)
+    if labels.index is None:
+        assert labels.weights is not None
+        weights = labels.weights.values
+        by_half = np.stack([weights[half == h].sum(axis=0) for h in (0, 1)], axis=-1)
+        columns = [xr.DataArray(half, dims=dims), labels.weights]
+        return columns, by_half, np.array([(half == h).sum() for h in (0, 1)], float)
+    index = labels.index.values
+    rows = np.where(index < 0, labels.count if count_noise else -1, index)
+    keys = np.where(rows < 0, -1, 2 * rows + half).astype(np.int64)
+    counts = np.bincount(keys[keys >= 0], minlength=2 * labels.count + 2).reshape(-1, 2).astype(float)
+    return [xr.DataArray(keys, dims=dims)], counts[:-1], counts.sum(axis=0)
+
+
+def scan_map(dose: xr.DataArray, array: xr.DataArray, dims: tuple[Any, ...]) -> xr.DataArray:
+    """Return a dose that fits the scan, in memory, as float64 without coordinates."""
+    given = dose if isinstance(dose, xr.DataArray) else xr.DataArray(np.asarray(dose), dims=dims)
+    expected = {d: array.sizes[d] for d in dims}
+    if dict(given.sizes) != expected:
+        raise InputError(f"dose has the sizes {dict(given.sizes)}, the scan {expected}")
+    values = given.transpose(*dims).compute().astype(np.float64).drop_vars(list(given.coords))
+    if not (np.isfinite(values) & (values > 0)).all():
+        raise InputError("dose must be finite and positive everywhere: counts are divided by it")
+    return values
+
+
+def _unpacked(packed: xr.DataArray, sums: FrameSums) -> dict[str, xr.DataArray]:
+    """Return the kinds of sums as float64; fixed-point ones in their own scale."""
+    out = {}
+    for name, (where, dtype) in sums.kinds().items():
+        rows = packed.isel(row=where)
+        values = rows.copy(data=rows.data.view(dtype)) if dtype != "int64" else rows
+        scale = 2.0**-FRACTION if sums.fixed and name in ("signal", "squares") else 1.0
+        out[name] = values.astype(np.float64) * scale
+    out.setdefault("signal", out["counts"])
+    return out
+
+
+def _by_half(rows: xr.DataArray) -> xr.DataArray:
+    data = rows.data.reshape((rows.sizes["row"] // 2, 2, *rows.shape[1:]))
+    return xr.DataArray(data, dims=("label", "half", *AXES))
+
+
+def _derived(
+    sums: dict[str, xr.DataArray],
+    layout: FrameSums,
+    frames: Array,
+    counted: Array,
+    labels: Labels,
+) -> xr.Dataset:
+    counts, signal = _by_half(sums["counts"]), _by_half(sums["signal"])
+    clusters, last = slice(0, labels.count), slice(labels.count, None)
+    of_all = last if layout.soft else slice(None)
+    n = xr.DataArray(frames, dims=("cluster", "half"))
+    number, total = n.sum("half"), xr.DataArray(counted, dims="half").sum("half")
+    if "missing" in sums:
+        missing = _by_half(sums["missing"])
+        number = number - missing.isel(label=clusters).sum("half").rename(label="cluster")
+        total = total - missing.isel(label=of_all).sum(("label", "half"))
+    ds = xr.Dataset({
+        "frames": n,
+        "counts_sum": counts.isel(label=clusters).rename(label="cluster"),
+        "counts_total": counts.isel(label=of_all).sum("label"),
+        "signal_sum": signal.isel(label=clusters).rename(label="cluster"),
+        "signal_total": signal.isel(label=of_all).sum("label"),
+        "signal_squares": sums["squares"].rename(row="half"),
+    })  # fmt: skip
+    total = total.where(total > 0)
+    ds["mean_counts"] = ds["counts_total"].sum("half") / total
+    ds["cluster_counts"] = ds["counts_sum"].sum("half") / number.where(number > 0)
+    ds["mean"] = ds["signal_total"].sum("half") / total
+    ds["cluster_mean"] = ds["signal_sum"].sum("half") / number.where(number > 0)
+    spread = total * ds["signal_squares"].sum("half") - ds["signal_total"].sum("half") ** 2
+    ds["std"] = np.sqrt(np.maximum(spread, 0.0)) / total
+    return ds
+
+
+def _valid(ds: xr.Dataset, mask: Any, auto: bool) -> xr.DataArray:
+    sizes = {d: ds.sizes[d] for d in AXES}
+    if not auto:
+        good = np.ones(tuple(sizes.values()), bool) if mask is None else ~mask
+        return xr.DataArray(good, dims=AXES)
+
+    def find(mean: Array, std: Array) -> Any:
+        return ~find_bad_pixels(mean, std)
+
+    return _apply.apply_whole(find, ds["mean_counts"], ds["std"], output=sizes, token="bad-pixels", dtype="bool")
+
+
+def _center(ds: xr.Dataset) -> xr.DataArray:
+    found = _apply.apply_whole(disc_center, ds["mean_counts"], ds["valid"], output={"axis": 2}, token="disc-center")
+    return as_center(found.data)
+
+
+def _labelled(ds: xr.Dataset, array: xr.DataArray, labels: Labels, options: dict[str, Any]) -> xr.Dataset:
+    """Set names, attributes, coordinates and the record."""
+    steps, units = pixel_steps(array)
+    for name in list(ds.data_vars):
+        ds[name] = _BY_NAME[str(name)].make(ds[name].drop_vars("axis", errors="ignore"))
+    ds = ds.assign_coords(
+        cluster=("cluster", labels.names, {"long_name": "cluster"}),
+        half=("half", [0, 1], {"long_name": "random half of the frames"}),
+        axis=("axis", np.array(AXES, object)),
+    )
+    ds = ds.assign_coords({d: array[d].variable for d in AXES if d in array.coords})
+    ds["center"].attrs["pixel_steps"], ds["center"].attrs["pixel_units"] = list(steps), units
+    ds.attrs = {
+        "preprocess": json.dumps(options),
+        "provenance": record("cluster_statistics", {"scan": array}, options, labels=_hash(labels)),
+    }
+    return ds
+
+
+def _hash(labels: Labels) -> str:
+    import hashlib
+
+    values = labels.index if labels.index is not None else labels.weights
+    assert values is not None
+    return hashlib.sha256(np.ascontiguousarray(values.values).tobytes()).hexdigest()[:16]
+
+
+cluster_statistics.__doc__ = (cluster_statistics.__doc__ or "").replace(
+    "{table}", table(VARIABLES).replace("\n", "\n    ")
+)
