@@ -127,7 +127,8 @@ BUILTIN: list[Case] = [
         {"amplitude": 4, "center": 2.2, "sigma": 1.0, "gamma": 2.0},
     ),
     _peak(models.ExponentialGaussianModel, {"gamma": 0.8}, {"gamma": 1.2}),
-    _peak(models.SkewedGaussianModel, {"gamma": 1.5}, {"gamma": 0.7}),
+    # From a smaller gamma the path passes a saddle, the peak without skew, where rounding decides to which side.
+    _peak(models.SkewedGaussianModel, {"gamma": 1.5}, {"gamma": 1.2}),
     _peak(models.SkewedVoigtModel, {"skew": 1.5}, {"skew": 0.7}),
     *(
         Case(

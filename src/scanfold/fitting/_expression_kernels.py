@@ -15,6 +15,13 @@ _jit = jit()
 #: Step of central differences, relative to the parameter (absolute where that is 0): ∛ε, the optimum for a parameter
 #: on its own scale. A feature farther from zero than about 10⁵ of its widths needs a shifted axis.
 RELATIVE_STEP = 6.0554544523933395e-06
+#: Relative step of forward differences, √ε: half as many calls of a function that is not ours.
+FORWARD_STEP = 1.4901161193847656e-08
+#: Which differences a user's function is given, as its `aux` says.
+ROUGH, ACCURATE = 0.0, 1.0
+#: A forward step that changes the function by less than this part of it tells rounding: it is widened by WIDER,
+#: up to WIDENINGS times (a centre near 0, of a peak that is wide beside it).
+TOO_LITTLE, WIDER, WIDENINGS = 1.0e-10, 1.0e3, 3
 
 CONST, PARAM, X, ADD, SUB, MUL, DIV, POW, NEG = range(9)
 (

@@ -10,19 +10,24 @@ from collections import namedtuple
 import numpy as np
 
 from scanfold._jit_kernels import jit
-from scanfold.fitting._expression_kernels import RELATIVE_STEP, run_code
+from scanfold.fitting._expression_kernels import ACCURATE, RELATIVE_STEP, ROUGH, run_code
 from scanfold.fitting._lineshape_kernels import call_leaf
 from scanfold.fitting._lm_kernels import (
+    CONVERGED,
+    COST,
+    DAMPING,
     INVALID_MODEL,
     NFEV,
     RUNNING,
+    STARTED,
     STATE_SIZE,
     TOO_FEW_POINTS,
     add_bend,
     advance,
+    factor,
     normal_equations,
     residuals,
-    solve_scaled,
+    substitute,
     to_damp,
     to_external,
     to_internal,
@@ -32,13 +37,18 @@ from scanfold.fitting._lm_kernels import (
 _jit = jit()
 
 ADD, SUB, MUL, DIV = -1, -2, -3, -4
+#: The damping of a fit that is at its minimum but for the accuracy of derivatives.
+SETTLING = 1.0e-12
 
 #: ops: leaf numbers and operators, postfix. addresses, sizes, rows, aux_at: per leaf its address, number of
-#: parameters, first row in the Jacobian, start in `aux`. slots: the parameter behind each Jacobian row.
+#: parameters, first row in the Jacobian, start in `aux`. spans (ops, 4): for an operator, the Jacobian rows of its
+#: operands, from and to. slots: the parameter behind each Jacobian row.
+#: switches: where in `aux` it is said how accurate the differences of users' functions are to be.
 #: targets, code_at, code: constraint expressions, the first `feeding` of which the model needs; depends (E, P): on
 #: which parameters, directly or not; room for their values. linear: for each parameter, whether the model is.
 Program = namedtuple(
-    "Program", "ops addresses sizes rows slots aux aux_at targets code_at code depends room feeding linear"
+    "Program",
+    "ops spans addresses sizes rows slots aux aux_at switches targets code_at code depends room feeding linear",
 )
 
 
@@ -79,30 +89,32 @@ def expression_slopes(program, p, low, high, free, count, slopes, scratch):
 @_jit
 def evaluate(program, x, p, leaf_p, stack, jac):
     """Evaluate the model: values end in stack[0], derivatives by each leaf parameter in jac (rows, n)."""
-    n = x.size
-    spans = np.empty((program.ops.size + 1, 2), np.int64)
-    top = 0
-    for o in program.ops:
+    n, top = x.size, 0
+    x_at, p_at, aux_at = x.ctypes.data, leaf_p.ctypes.data, program.aux.ctypes.data
+    stack_at, jac_at = stack.ctypes.data, jac.ctypes.data
+    for t in range(program.ops.size):
+        o = program.ops[t]
         if o >= 0:
             k, row = program.sizes[o], program.rows[o]
             for i in range(k):
                 leaf_p[i] = p[program.slots[row + i]]
             start, stop = program.aux_at[o], program.aux_at[o + 1]
             call_leaf(
-                program.addresses[o], n, k, x.ctypes.data, leaf_p.ctypes.data,
-                program.aux.ctypes.data + 8 * start, stop - start,
-                stack.ctypes.data + 8 * n * top, jac.ctypes.data + 8 * n * row,
+                program.addresses[o], n, k, x_at, p_at, aux_at + 8 * start, stop - start,
+                stack_at + 8 * n * top, jac_at + 8 * n * row,
             )  # fmt: skip
-            spans[top, 0], spans[top, 1] = row, row + k
             top += 1
         else:
             top -= 1
-            combine(o, stack[top - 1], stack[top], jac, spans[top - 1], spans[top])
-            spans[top - 1, 1] = spans[top, 1]
+            if o == ADD:  # by far the commonest, and nothing to do for the derivatives
+                for i in range(n):
+                    stack[top - 1, i] += stack[top, i]
+            else:
+                combine(o, stack[top - 1], stack[top], jac, program.spans[t])
 
 
 @_jit
-def combine(op, a, b, jac, rows_a, rows_b):
+def combine(op, a, b, jac, span):
     """Join two components in place: the value into a, the chain rule into their rows of jac."""
     n = a.size
     if op == ADD:
@@ -112,7 +124,7 @@ def combine(op, a, b, jac, rows_a, rows_b):
     if op == SUB:
         for i in range(n):
             a[i] -= b[i]
-        jac[rows_b[0] : rows_b[1]] *= -1.0
+        jac[span[2] : span[3]] *= -1.0
         return
     for i in range(n):
         if op == MUL:
@@ -120,9 +132,9 @@ def combine(op, a, b, jac, rows_a, rows_b):
         else:
             value = a[i] / b[i]
             by_a, by_b = 1.0 / b[i], -value / b[i]
-        for r in range(rows_a[0], rows_a[1]):
+        for r in range(span[0], span[1]):
             jac[r, i] *= by_a
-        for r in range(rows_b[0], rows_b[1]):
+        for r in range(span[2], span[3]):
             jac[r, i] *= by_b
         a[i] = value
 
@@ -141,20 +153,25 @@ def covariance(curvature, at_bound, cov):
     cov[:] = np.nan
     inside = np.nonzero(~at_bound)[0]
     c = inside.size
-    small, scale, rhs, out, work = np.empty((c, c)), np.empty(c), np.zeros(c), np.empty(c), np.empty((c + 1, c))
+    small, scale, rhs, work, columns = (
+        np.empty((c, c)),
+        np.empty(c),
+        np.zeros(c),
+        np.empty((c + 1, c)),
+        np.empty((c, c)),
+    )
     for j in range(c):
         for k in range(c):
             small[j, k] = curvature[inside[j], inside[k]]
         scale[j] = small[j, j]
         if not scale[j] > 0.0:
             return
-    columns = np.empty((c, c))
+    if not factor(small, scale, 0.0, scale, work):
+        return
     for j in range(c):
         rhs[:] = 0.0
         rhs[j] = 1.0
-        if not solve_scaled(small, scale, 0.0, scale, rhs, out, work):
-            return
-        columns[j] = out
+        substitute(work, rhs, columns[j])
     for j in range(c):
         for k in range(c):
             cov[inside[j], inside[k]] = 0.5 * (columns[j, k] + columns[k, j])
@@ -215,7 +232,11 @@ def finish_row(program, data, weights, keep, p, start, low, high, free, poisson,
 def fit_stage(
     program, x, data, weights, keep, p, low, high, free, poisson, dof, tol, max_nfev, leaf_p, stack, leaf_jac
 ):
-    """Fit the free parameters of one position in place; return (code, evaluations)."""
+    """Fit the free parameters of one position in place; return (code, evaluations, solution evaluated).
+
+    The last is whether stack and leaf_jac are those of the solution: of the point that the last step left, which
+    is within √tol standard errors of it.
+    """
     m, n = free.size, data.size
     feeding = program.feeding
     theta, trial, inner, bends = np.empty(m), np.empty(m), np.empty(m), np.empty(m)
@@ -228,7 +249,8 @@ def fit_stage(
     for j in range(m):
         trial[j] = to_internal(p[free[j]], low[free[j]], high[free[j]])
     expression_slopes(program, p, low, high, free, 0, slopes, scratch)
-    code = RUNNING
+    code, cost = RUNNING, 0.0
+    program.aux[program.switches] = ROUGH
     while code == RUNNING:
         set_free(trial, free, low, high, p, inner, bends)
         if feeding:
@@ -241,10 +263,14 @@ def fit_stage(
         add_bend(new_gradient, inner, bends, new_curvature)
         code = advance(state, theta, trial, gradient, curvature, scale, damped, cost, new_gradient, new_curvature, dof,
                        tol, max_nfev, step, work)  # fmt: skip
+        if code == CONVERGED and program.switches.size and program.aux[program.switches[0]] == ROUGH:
+            program.aux[program.switches] = ACCURATE
+            trial[:] = theta
+            state[STARTED], state[DAMPING], code = 0.0, SETTLING, RUNNING
     if code != INVALID_MODEL:
         set_free(theta, free, low, high, p, inner, bends)
         apply_expressions(program, p, low, high, feeding, -1)
-    return code, int(state[NFEV])
+    return code, int(state[NFEV]), code == CONVERGED and state[COST] == cost and not poisson
 
 
 @_jit
@@ -274,10 +300,10 @@ def fit_rows(program, x, data, weights, keep, start, low, high, stage_free, stag
             continue
         w = weights[r] if weights.shape[1] else unit
         p = values[r]
-        total = 0
+        total, evaluated = 0, False
         for s in range(last + 1):
             free = stage_free[s, : stage_sizes[s]]
-            code, count = fit_stage(program, x, data[r], w, keep[r], p, low[r], high[r], free, poisson,
+            code, count, evaluated = fit_stage(program, x, data[r], w, keep[r], p, low[r], high[r], free, poisson,
                                     float(used - free.size), tol, max_nfev, leaf_p, stack, leaf_jac)  # fmt: skip
             total += count
             if stage_values.shape[1]:
@@ -287,7 +313,9 @@ def fit_rows(program, x, data, weights, keep, start, low, high, stage_free, stag
         codes[r], nfev[r] = code, total
         if code == INVALID_MODEL:
             continue
-        evaluate(program, x, p, leaf_p, stack, leaf_jac)
+        if not evaluated:
+            program.aux[program.switches] = ACCURATE
+            evaluate(program, x, p, leaf_p, stack, leaf_jac)
         finish_row(program, data[r], w, keep[r], p, start[r], low[r], high[r], stage_free[last, :m], poisson, used,
                    stack[0], leaf_jac, stderr[r], cov[r], stats[r])  # fmt: skip
 
@@ -313,7 +341,7 @@ def leaf_rows(address, x, p, aux, y, jac):
 
 
 @_jit
-def combine_rows(op, a, b, jac, rows_a, rows_b):
+def combine_rows(op, a, b, jac, span):
     """Join two components for many positions, as `combine` does for one."""
     for r in range(a.shape[0]):
-        combine(op, a[r], b[r], jac[r], rows_a, rows_b)
+        combine(op, a[r], b[r], jac[r], span)

@@ -78,44 +78,55 @@ def add_bend(gradient, slopes, bends, curvature):
 
 
 @_jit
-def solve_scaled(curvature, scale, damping, damped, rhs, out, work):
-    """Solve (curvature + damping·diag(damped·scale)) · out = rhs by Cholesky in scaled form; False if singular.
+def factor(curvature, scale, damping, damped, work):
+    """Factor curvature + damping·diag(damped·scale) as L·D·Lᵀ; False if a pivot vanishes beside its scale.
 
-    work has shape (m + 1, m): the factor, and in its last row 1/√scale.
+    work has shape (m + 1, m): L below the diagonal, D·Lᵀ above it, and in its last row 1/D.
     """
-    m = rhs.size
-    root = work[m]
+    m = scale.size
     for j in range(m):
-        root[j] = 1.0 / math.sqrt(scale[j])
-        for k in range(j + 1):
-            s = curvature[j, k] * root[j] * root[k]
-            if j == k:
-                s += damping * damped[j]
+        for k in range(j):
+            s = curvature[j, k]
             for i in range(k):
-                s -= work[j, i] * work[k, i]
-            if j == k:
-                if not s > 1.0e-15:
-                    return False
-                work[j, j] = math.sqrt(s)
-            else:
-                work[j, k] = s / work[k, k]
+                s -= work[j, i] * work[i, k]
+            work[k, j] = s
+            work[j, k] = s * work[m, k]
+        pivot = curvature[j, j] + damping * damped[j] * scale[j]
+        for i in range(j):
+            pivot -= work[j, i] * work[i, j]
+        if not pivot > 1.0e-15 * scale[j]:
+            return False
+        work[m, j] = 1.0 / pivot
+    return True
+
+
+@_jit
+def substitute(work, rhs, out):
+    """Solve L·D·Lᵀ · out = rhs with the factors of `factor`."""
+    m = rhs.size
     for j in range(m):
-        s = rhs[j] * root[j]
+        s = rhs[j]
         for i in range(j):
             s -= work[j, i] * out[i]
-        out[j] = s / work[j, j]
+        out[j] = s
     for j in range(m - 1, -1, -1):
-        s = out[j]
+        s = out[j] * work[m, j]
         for i in range(j + 1, m):
             s -= work[i, j] * out[i]
-        out[j] = s / work[j, j]
-    for j in range(m):
-        out[j] *= root[j]
+        out[j] = s
+
+
+@_jit
+def solve_scaled(curvature, scale, damping, damped, rhs, out, work):
+    """Solve (curvature + damping·diag(damped·scale)) · out = rhs; False if singular."""
+    if not factor(curvature, scale, damping, damped, work):
+        return False
+    substitute(work, rhs, out)
     return True
 
 
 @_fast
-def _dot(a, b):
+def dot(a, b):
     s = 0.0
     for i in range(a.size):
         s += a[i] * b[i]
@@ -136,7 +147,7 @@ def residuals(data, weights, keep, y, poisson, residual, root_weights):
         root_weights[i] = weights[i]
         residual[i] = (data[i] - y[i]) * weights[i]
     _drop(keep, residual, root_weights)
-    return _dot(residual, residual)
+    return dot(residual, residual)
 
 
 @_jit
@@ -184,21 +195,20 @@ def weigh(jac, slots, slopes, factors, root_weights, out):
     n = out.shape[1]
     for j in range(out.shape[0]):
         first = True
-        target = out[j]
         for r in range(slots.size):
             c = slopes[slots[r], j] * factors[j]
             if c == 0.0:
                 continue
-            source = jac[r]
+            # Indexing both axes lets the compiler vectorise, which it does not for views of rows.
             if first:
                 for i in range(n):
-                    target[i] = c * source[i] * root_weights[i]
+                    out[j, i] = c * jac[r, i] * root_weights[i]
             else:
                 for i in range(n):
-                    target[i] += c * source[i] * root_weights[i]
+                    out[j, i] += c * jac[r, i] * root_weights[i]
             first = False
         if first:
-            target[:] = 0.0
+            out[j] = 0.0
 
 
 @_jit
@@ -208,16 +218,16 @@ def normal_equations(jac, keep, residual, gradient, curvature):
         for i in range(keep.size):
             if not keep[i]:
                 jac[j, i] = 0.0
-        gradient[j] = _dot(jac[j], residual)
+        gradient[j] = dot(jac[j], residual)
         for k in range(j + 1):
-            curvature[j, k] = _dot(jac[j], jac[k])
+            curvature[j, k] = dot(jac[j], jac[k])
             curvature[k, j] = curvature[j, k]
 
 
 @_jit
 def advance(state, theta, trial, gradient, curvature, scale, damped, cost, new_gradient, new_curvature, dof, tol,
             max_nfev, step, work):  # fmt: skip
-    """Judge the trial point and set the next one; return how the fit stands.
+    """Judge the trial point and set the next one; return how the fit stands. A fit starts with state[STARTED] = 0.
 
     It has converged when a Gauss–Newton step could lower the cost by no more than `tol` of the cost per degree
     of freedom: the parameters are then within about √tol standard errors of the minimum, and closer still
@@ -233,7 +243,9 @@ def advance(state, theta, trial, gradient, curvature, scale, damped, cost, new_g
             accepted = accepted and np.isfinite(new_gradient[j]) and np.isfinite(new_curvature[j, j])
         if not accepted:
             return INVALID_MODEL
-        state[DAMPING], state[GROWTH], state[STARTED] = 1.0e-3, 2.0, 1.0
+        if state[DAMPING] == 0.0:
+            state[DAMPING] = 1.0e-3
+        state[GROWTH], state[STARTED], state[LOOK] = 2.0, 1.0, 0.0
         scale[:] = 0.0
     else:
         gained, predicted = state[COST] - cost, state[PREDICTED]

@@ -90,7 +90,7 @@ def _evaluate(
         else:
             b, b_first, b_last = stack.pop()
             a, a_first, a_last = stack.pop()
-            combine_rows(o, a, b, jac, np.array([a_first, a_last]), np.array([b_first, b_last]))
+            combine_rows(o, a, b, jac, np.array([a_first, a_last, b_first, b_last]))
             stack.append((a, a_first, b_last))
     return stack[0][0], jac
 

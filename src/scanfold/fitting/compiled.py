@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -55,14 +56,17 @@ def layout(problem: Problem) -> dict[str, Any]:
     sizes = np.array([len(c.names) for c in problem.components], np.int64)
     names = [n for c in problem.components for n in c.names]
     aux = [c.aux for c in problem.components]
+    starts = np.concatenate([[0], np.cumsum([a.size for a in aux])]).astype(np.int64)
     code = [c for _, c in problem.expressions]
     return {
         "ops": np.array(problem.ops, np.int64),
+        "spans": operand_rows(problem.ops, sizes),
         "sizes": sizes,
         "rows": np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64),
         "slots": np.array([problem.names.index(n) for n in names], np.int64),
         "aux": np.concatenate([*aux, np.zeros(1)]),
-        "aux_at": np.concatenate([[0], np.cumsum([a.size for a in aux])]).astype(np.int64),
+        "switches": starts[:-1][[c.leaf == "user" for c in problem.components]],
+        "aux_at": starts,
         "targets": np.array([t for t, _ in problem.expressions], np.int64),
         "code_at": np.concatenate([[0], np.cumsum([len(c) for c in code])]).astype(np.int64),
         "code": np.concatenate([*code, np.zeros((0, 2))]),
@@ -71,6 +75,20 @@ def layout(problem: Problem) -> dict[str, Any]:
         "feeding": problem.feeding,
         "linear": linear_parameters(problem),
     }
+
+
+def operand_rows(ops: Sequence[int], sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the Jacobian rows of each operator's operands (ops, 4): those of the left from and to, of the right."""
+    ends = [0, *np.cumsum(sizes)]
+    spans, stack = np.zeros((len(ops), 4), np.int64), []
+    for t, o in enumerate(ops):
+        if o >= 0:
+            stack.append((ends[o], ends[o + 1]))
+        else:
+            right, left = stack.pop(), stack.pop()
+            spans[t] = *left, *right
+            stack.append((left[0], right[1]))
+    return spans
 
 
 def dependencies(problem: Problem) -> npt.NDArray[np.bool_]:

@@ -17,6 +17,7 @@ from dask.base import tokenize
 from lmfit import lineshapes, models
 
 from scanfold.conventions import unknown
+from scanfold.fitting._expression_kernels import ACCURATE
 from scanfold.fitting.expressions import symbols, translate
 
 Array = npt.NDArray[np.float64]
@@ -125,7 +126,8 @@ def _component(model: lmfit.Model, x: Array) -> Component:
     # numba takes arguments by position: a function with options among them is left to NumPy, which takes names.
     direct = not options and list(inspect.signature(model.func).parameters)[1:] == arguments
     function = model.func if direct else functools.partial(model.func, **options)
-    return Component("user", tuple(prefix + a for a in arguments), function=function, arguments=tuple(arguments))
+    names = tuple(prefix + a for a in arguments)
+    return Component("user", names, np.full(1, ACCURATE), function=function, arguments=tuple(arguments))
 
 
 def _polynomial(names: tuple[str, ...], powers: tuple[int, ...], x: Array) -> Component:
