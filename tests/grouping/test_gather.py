@@ -19,7 +19,7 @@ def scan():
     return xr.Dataset(
         {
             "diffraction": (("position", "ky", "kx"), frames),
-            "patches": (("position", "patch_y", "patch_x"), frames / 7),
+            "Y": (("position", "probe_y", "probe_x"), frames / 7),
         },
         {"position_y": ("position", y, {"units": "pixel"}), "position_x": ("position", x, {"units": "pixel"})},
         {"primary": "diffraction"},
@@ -35,7 +35,7 @@ def test_frames_are_those_of_the_plan(scan, kept, tmp_path):
         source = sf.open_scan(tmp_path / "scan.zarr", format="ptycho")
     with raise_if_computes() if kept == "chunks" else dask.config.set():
         groups = grouping.gather(source, plan, batch=16)
-    for name in ("diffraction", "patches"):
+    for name in ("diffraction", "Y"):
         assert (groups[name].chunks is None) == (kept == "memory")
         np.testing.assert_array_equal(groups[name], scan[name].values[groups.nn_indices.values])
     in_plan = groups.sortby("group")

@@ -21,7 +21,7 @@ Piece = tuple[Indices, Indices, Any]
 #: Up to this many points make one tree; more are cut into pieces of about PIECE.
 ONE_TREE, PIECE = 2**15, 50_000
 #: Distances that differ by less, relatively, count as equal when a search decides whether it has seen enough.
-_SLACK = 1e-9
+SLACK = 1e-9
 #: Most distances that are held at a time where many points lie at one place.
 _MOST = 2**22
 
@@ -58,7 +58,7 @@ def neighbours(
     def search(part: Piece) -> tuple[Indices, Indices, Points]:
         rows, members, safe = part
         found, apart = nearest(points[members], members, points[seeds[rows]], seeds[rows], k)
-        good = (found[:, -1] >= 0) & ((apart[:, -1] * (1 + _SLACK) < safe) | (members.size == count))
+        good = (found[:, -1] >= 0) & ((apart[:, -1] * (1 + SLACK) < safe) | (members.size == count))
         return rows[good], found[good], apart[good]
 
     if seeds.size * 150 >= count:
@@ -101,11 +101,27 @@ def nearest(points: Points, index: Indices, queries: Points, own: Indices, k: in
         for some in np.array_split(left, -(-left.size * ask // _MOST)):
             apart, found = tree.query(queries[some], k=[*range(1, ask + 1)])
             found = index[found]
-            clear = _clear(apart, found, own[some], k, ask == len(points))
-            _fill(indices, distances, some[clear], apart[clear], found[clear], own[some[clear]])
-            unclear.append(some[~clear])
-        left, ask = np.concatenate(unclear), min(2 * ask, len(points))
+            plain = _plain(apart, found, own[some], k)
+            if plain.any():
+                rows = some[plain]
+                indices[rows], distances[rows] = found[plain, 1 : k + 1], apart[plain, 1 : k + 1]
+            if not plain.all():
+                some, apart, found = some[~plain], apart[~plain], found[~plain]
+                clear = _clear(apart, found, own[some], k, ask == len(points))
+                _fill(indices, distances, some[clear], apart[clear], found[clear], own[some[clear]])
+                unclear.append(some[~clear])
+        left, ask = np.concatenate([left[:0], *unclear]), min(2 * ask, len(points))
     return indices, distances
+
+
+def _plain(apart: Points, found: Indices, own: Indices, k: int) -> npt.NDArray[np.bool_]:
+    """Tell which rows are the query itself and then k others and one more, each clearly farther than the one before."""
+    if apart.shape[1] < k + 2:
+        return np.zeros(own.size, bool)
+    plain = found[:, 0] == own
+    for c in range(1, k + 1):
+        plain &= apart[:, c] * (1 + SLACK) < apart[:, c + 1]
+    return plain
 
 
 def _clear(apart: Points, found: Indices, own: Indices, k: int, whole: bool) -> npt.NDArray[np.bool_]:
@@ -113,18 +129,12 @@ def _clear(apart: Points, found: Indices, own: Indices, k: int, whole: bool) -> 
     if whole:
         return np.ones(len(apart), bool)
     # without the query itself in the row, all of it is at the query's own place
-    return (apart[:, k] * (1 + _SLACK) < apart[:, -1]) & (found == own[:, None]).any(axis=1)
+    return (apart[:, k] * (1 + SLACK) < apart[:, -1]) & (found == own[:, None]).any(axis=1)
 
 
 def _fill(indices: Indices, distances: Points, rows: Indices, apart: Points, found: Indices, own: Indices) -> None:
     """Write the nearest of each row, by distance and then index, without the query itself."""
     width = min(indices.shape[1], apart.shape[1] - 1)
-    plain = np.zeros(rows.size, bool)
-    if apart.shape[1] > width + 1:
-        plain = (found[:, 0] == own) & (apart[:, 1 : width + 1] < apart[:, 2 : width + 2]).all(axis=1)
-    indices[rows[plain], :width] = found[plain, 1 : width + 1]
-    distances[rows[plain], :width] = apart[plain, 1 : width + 1]
-    rows, apart, found, own = rows[~plain], apart[~plain], found[~plain], own[~plain]
     by_index = np.argsort(found, axis=1)
     found, apart = np.take_along_axis(found, by_index, 1), np.take_along_axis(apart, by_index, 1)
     apart = np.where(found == own[:, None], np.inf, apart)
@@ -179,4 +189,4 @@ def _around(points: Points, seeds: Indices, rows: Indices, side: float) -> Piece
             marked[y[at] + dy, x[at] + dx] = True
     members = np.flatnonzero(marked[y, x])
     inside = (points[at] - low) / side - np.stack([y[at] - 1, x[at] - 1], axis=1)
-    return rows, members, (1 + np.minimum(inside, 1 - inside).min(axis=1)) * side * (1 - _SLACK)
+    return rows, members, (1 + np.minimum(inside, 1 - inside).min(axis=1)) * side * (1 - SLACK)

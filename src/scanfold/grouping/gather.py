@@ -39,7 +39,7 @@ def gather(
     Parameters
     ----------
     scan : Dataset or DataArray
-        Frames over the positions that the plan was made for; with ``patches`` or ``Y`` over them, those too.
+        Frames over the positions that the plan was made for; with ``Y`` over them, those too.
     plan : Dataset
         From `plan_groups`. Indices of more than 8 MiB do not travel in graphs: save such a plan, and open it.
     order : {"tile", "plan"}
@@ -54,8 +54,8 @@ def gather(
     Dataset
         The frames under their own name, ``(group, channel, ky, kx)``; lazy if the scan is. Coordinates over
         ``(group, channel)``: ``position_y, position_x``, ``relative_y, relative_x = -(position - offset)``, and
-        ``nominal_y, nominal_x`` where the scan has them; over ``(group,)``: ``offset_y, offset_x``, ``seed_index``.
-        The probe and the object of the scan come along.
+        ``position_y_nominal, position_x_nominal`` where the scan has them; over ``(group,)``: ``offset_y, offset_x``,
+        ``seed_index``. The probe and the object of the scan come along.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def gather(
         )
     chosen = _ordered(plan, holder, order)
     out = xr.Dataset(coords=_coordinates(holder, chosen, dims))
-    for name in (str(frames.name or "diffraction"), "patches", "Y"):
+    for name in (str(frames.name or "diffraction"), "Y"):
         if name in holder:
             out[name] = _take(holder[name], chosen["nn_indices"], dims, batch)
     for name in ("probe", "object"):
@@ -105,7 +105,7 @@ def _ordered(plan: xr.Dataset, scan: xr.Dataset, order: str) -> xr.Dataset:
     chosen = plan[["nn_indices", "seed_index"]]
     if chosen["nn_indices"].nbytes <= CARRIED:
         chosen = chosen.compute()
-    if "group" not in chosen.coords:
+    if "group" not in chosen.coords and chosen["nn_indices"].chunks is None:
         chosen = chosen.assign_coords(group=np.arange(plan.sizes["group"]))
     if order == "plan" or chosen["nn_indices"].chunks is not None or TRUE[0] not in scan.variables:
         return chosen
@@ -175,22 +175,20 @@ def _take(array: xr.DataArray, indices: xr.DataArray, dims: Any, batch: int | No
 
 def _coordinates(scan: xr.Dataset, chosen: xr.Dataset, dims: Any) -> dict[str, Any]:
     """Return what is known of the positions of each group."""
-    found: dict[str, Any] = {
-        "group": chosen["group"],
-        "nn_indices": chosen["nn_indices"],
-        "seed_index": chosen["seed_index"],
-    }
+    bare = chosen.drop_vars("group", errors="ignore")
+    found: dict[str, Any] = {n: chosen[n] for n in ("nn_indices", "seed_index")}
+    found |= {"group": chosen["group"]} if "group" in chosen.coords else {}
     for name in (*TRUE, *NOMINAL):
         if name in scan.variables:
             values = scan[name].reset_coords(drop=True)
             if values.chunks is not None and values.size <= MOST and chosen["nn_indices"].chunks is None:
                 values = values.compute()
             values = values.astype("float64", copy=False)
-            found[name] = _take(values, chosen["nn_indices"].drop_vars("group"), dims, None)
+            found[name] = _take(values, bare["nn_indices"], dims, None)
     for label in ("scan_index", "object_index"):
         if label in scan.variables:
             values = scan[label].reset_coords(drop=True).compute()
-            found[label] = _take(values, chosen["seed_index"].drop_vars("group"), dims, None)
+            found[label] = _take(values, bare["seed_index"], dims, None)
     for axis in ("y", "x"):
         name = f"position_{axis}"
         if name in found:

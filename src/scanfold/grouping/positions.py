@@ -13,7 +13,7 @@ from scanfold.conventions import InputError, InputTypeError
 Array = npt.NDArray[Any]
 
 #: Names of the coordinates that hold positions: where the beam was, and where it was meant to be.
-TRUE, NOMINAL = ("position_y", "position_x"), ("nominal_y", "nominal_x")
+TRUE, NOMINAL = ("position_y", "position_x"), ("position_y_nominal", "position_x_nominal")
 #: Lazy positions up to this many are read when they are needed; more want an index.
 MOST = 2**24
 
@@ -31,12 +31,7 @@ def positions_of(obj: Any, names: tuple[str, str] = TRUE) -> tuple[xr.DataArray,
     InputError, InputTypeError
         If there are none, their lengths differ, some are not finite, or there are too many lazy ones to be read.
     """
-    if isinstance(obj, xr.Dataset | xr.DataArray) and not _is_table(obj, names):
-        y, x = _of_scan(obj, names)
-    else:
-        y, x = _of_table(obj, names)
-    if y.dims != x.dims or y.shape != x.shape:
-        raise InputError(f"{names[0]} has {dict(y.sizes)} and {names[1]} {dict(x.sizes)}; expected as many of both")
+    y, x = lazy_positions(obj, names)
     if y.chunks is not None and y.size > MOST:
         raise InputError(
             f"{y.size:,} lazy positions are too many to hold at once (at most {MOST:,}); make an index of them first: "
@@ -51,6 +46,22 @@ def positions_of(obj: Any, names: tuple[str, str] = TRUE) -> tuple[xr.DataArray,
             "scan.isel(position=np.isfinite(scan.position_y.values))"
         )
     return y, x
+
+
+def lazy_positions(obj: Any, names: tuple[str, str] = TRUE) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return the positions along y and along x as they are, lazy or not; there are as many of both."""
+    if isinstance(obj, xr.Dataset | xr.DataArray) and not _is_table(obj, names):
+        y, x = _of_scan(obj, names)
+    else:
+        y, x = _of_table(obj, names)
+    if y.dims != x.dims or y.shape != x.shape:
+        raise InputError(f"{names[0]} has {dict(y.sizes)} and {names[1]} {dict(x.sizes)}; expected as many of both")
+    return y, x
+
+
+def index_dtype(count: int) -> type[np.int32] | type[np.int64]:
+    """Return the smallest type that holds the indices of so many positions."""
+    return np.int32 if count <= 2**31 else np.int64
 
 
 def _is_table(obj: xr.Dataset | xr.DataArray, names: tuple[str, str]) -> bool:

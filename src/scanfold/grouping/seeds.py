@@ -22,19 +22,21 @@ SEEDS, MEMBERS, SUBSAMPLE, STRATA = range(4)
 RUN = 64
 
 
-def order_of(points: Array, sampling: str, nsamples: int, seed: int) -> Order:
+def order_of(space: Any, sampling: str, nsamples: int, seed: int) -> Order:
     """Return what gives the seed of each group, for any number of groups.
 
     The first `nsamples` are chosen as `sampling` says; those after are the positions that are left, in random order,
     and when all have been seeds they are again, each time in another order.
     """
-    count = len(points)
+    count = len(space)
     wanted = min(nsamples, count)
     if sampling == "sequential":
         return lambda numbers: numbers % count
     if sampling == "random":
         return lambda numbers: _rounds(numbers, count, seed)
-    chosen = {"stratified": _stratified, "poisson_disk": _poisson_disk, "local": _local}[sampling](points, wanted, seed)
+    chosen = {"stratified": _stratified, "poisson_disk": _poisson_disk, "local": _local}[sampling](
+        space.points, wanted, seed
+    )
     rest = _rounds(np.arange(count), count, seed)
     first = np.concatenate([chosen, rest[~np.isin(rest, chosen)]])
     return lambda numbers: np.where(numbers < count, first[numbers % count], _rounds(numbers, count, seed))

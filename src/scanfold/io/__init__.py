@@ -60,7 +60,7 @@ def open_scan(
         ``data``, ``scan``, ``probe`` in FFT order), CXI, NXcxi_ptycho, .ptyd, or HDF5 with `fields`.
     fields : mapping, optional
         With "ptycho", the arrays of the file: ``diffraction``, ``positions`` (M, 2: y, x) or ``position_y`` and
-        ``position_x``, ``nominal_y``, ``nominal_x``, ``probe``, ``object``, ``patches``, ``scan_index``,
+        ``position_x``, ``position_y_nominal``, ``position_x_nominal``, ``probe``, ``object``, ``Y``, ``scan_index``,
         ``object_index``.
     kind : {"amplitude", "intensity"}, optional
         With "ptycho", what the frames are, if not what the format says: amplitude for floats in an NPZ's ``diff3d``

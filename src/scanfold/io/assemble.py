@@ -25,7 +25,7 @@ def assemble(path: str, contents: Contents, wrap: Wrap) -> xr.Dataset:
     identity = fingerprint(path) | dict(contents.identity)
     signal = contents.signal
     source = identity | {"dataset": signal.data.dataset}
-    ds = xr.Dataset(attrs={"primary": signal.name, "source": json.dumps(source)})
+    ds = xr.Dataset(attrs={**contents.attrs, "primary": signal.name, "source": json.dumps(source)})
     for each in (signal, *contents.others):
         source = identity | {"dataset": each.data.dataset}
         ds[each.name] = xr.Variable(each.dims, wrap(each, source), {**each.attrs, "source": json.dumps(source)})

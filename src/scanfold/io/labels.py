@@ -41,7 +41,8 @@ class Signal:
 class Contents:
     """What is opened from a file: the signal, what belongs to it, and the number of its detector dimensions.
 
-    ``identity`` adds to the identity of a file whose data is in others; ``fixed`` is a chunking that the format forces.
+    ``identity`` adds to the identity of a file whose data is in others; ``fixed`` is a chunking that the format forces;
+    ``attrs`` are the Dataset's.
     """
 
     signal: Signal
@@ -50,6 +51,7 @@ class Contents:
     others: tuple[Signal, ...] = ()
     identity: Mapping[str, Any] = field(default_factory=dict)
     fixed: Mapping[str, int] = field(default_factory=dict)
+    attrs: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def detector_dims(self) -> tuple[str, ...]:

@@ -1,14 +1,14 @@
 """Ptychography: diffraction at positions, with what belongs to it, from the layouts that the field uses.
 
 A scan has the frames ``diffraction (position, ky, kx)`` with zero frequency in the middle, the coordinates
-``position_y, position_x`` (where the beam was) and, if the file tells them apart, ``nominal_y, nominal_x`` (where it
-was meant to be), and as far as they are there ``probe ([mode,] patch_y, patch_x)``, ``object (object_y, object_x)``
-and ``patches (position, patch_y, patch_x)``. ``diffraction.attrs["kind"]`` is "amplitude" or "intensity".
+``position_y, position_x`` (where the beam was) and, if the file tells them apart, ``position_y_nominal,
+position_x_nominal`` (where it was meant to be), and as far as they are there ``probe ([mode,] probe_y, probe_x)``,
+``object (object_y, object_x)`` and ``Y (position, probe_y, probe_x)``, the object under the beam. ``attrs["kind"]``
+is "amplitude" or "intensity".
 """
 
 from __future__ import annotations
 
-import json
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -27,32 +27,32 @@ from scanfold.io.views import Centred, LastFirst, Squeezed
 
 KINDS = ("amplitude", "intensity")
 #: What `fields=` may name.
-FIELDS = ("diffraction", "position_y", "position_x", "nominal_y", "nominal_x", "positions", "probe", "object",
-          "patches", "scan_index", "object_index")  # fmt: skip
+FIELDS = ("diffraction", "position_y", "position_x", "position_y_nominal", "position_x_nominal", "positions", "probe",
+          "object", "Y", "scan_index", "object_index")  # fmt: skip
 
 #: Names of NPZ members, the first that is there.
 _FRAMES = ("diff3d", "diffraction", "data")
 _MEMBERS = {
     "position_x": ("xcoords", "xcoords_start"),
     "position_y": ("ycoords", "ycoords_start"),
-    "nominal_x": ("xcoords_start",),
-    "nominal_y": ("ycoords_start",),
+    "position_x_nominal": ("xcoords_start",),
+    "position_y_nominal": ("ycoords_start",),
     "scan_index": ("scan_index",),
     "object_index": ("object_index",),
     "probe": ("probeGuess", "probe"),
     "object": ("objectGuess",),
-    "patches": ("Y", "ground_truth_patches"),
+    "Y": ("Y", "ground_truth_patches"),
 }
 _LONG = {
     "position_y": "position of the beam along y",
     "position_x": "position of the beam along x",
-    "nominal_y": "intended position of the beam along y",
-    "nominal_x": "intended position of the beam along x",
+    "position_y_nominal": "intended position of the beam along y",
+    "position_x_nominal": "intended position of the beam along x",
     "scan_index": "scan that the frame is of",
     "object_index": "object that the frame is of",
     "probe": "illumination",
     "object": "transmission of the object",
-    "patches": "transmission of the object under the beam",
+    "Y": "transmission of the object under the beam",
 }
 
 
@@ -123,15 +123,16 @@ def _npz(path: str, named: Mapping[str, str], kind: str | None) -> Contents:
             raise InputError(f"{names['positions']!r} of {path!r} has shape {table.shape}; expected (M, 2), rows first")
         small["position_y"], small["position_x"] = table[:, 0], table[:, 1]
     arrays = {k: npz.member(path, n, members) for k, n in names.items() if n and k in ("diffraction", *_ARRAYS)}
-    units = dict.fromkeys(("position_y", "position_x", "nominal_y", "nominal_x"), "pixel")
+    units = dict.fromkeys(("position_y", "position_x", "position_y_nominal", "position_x_nominal"), "pixel")
     made = assembled(path, arrays, small, units, kind, {}, corner=tike)
     fixed = {}
     if not made.signal.data.in_parts:
         fixed = npz.compressed(made.signal)
-    return replace(made, fixed=fixed, identity={"metadata": _metadata(path, members)} if "_metadata" in members else {})
+    attrs = {"metadata": found} if "_metadata" in members and (found := _metadata(path, members)) else {}
+    return replace(made, fixed=fixed, attrs={**made.attrs, **attrs})
 
 
-_ARRAYS = ("probe", "object", "patches")
+_ARRAYS = ("probe", "object", "Y")
 
 
 def _small(path: str, name: str, members: Mapping[str, tuple[zipfile.ZipInfo, npz.Header]]) -> np.ndarray:
@@ -139,22 +140,18 @@ def _small(path: str, name: str, members: Mapping[str, tuple[zipfile.ZipInfo, np
     return found[(slice(None),) * found.ndim]
 
 
-def _metadata(path: str, members: Mapping[str, tuple[zipfile.ZipInfo, npz.Header]]) -> Any:
+def _metadata(path: str, members: Mapping[str, tuple[zipfile.ZipInfo, npz.Header]]) -> str:
     """Return the JSON that a file describes itself with; never unpickled."""
-    head = members["_metadata"][1]
-    if head.dtype.kind not in "US":
+    if members["_metadata"][1].dtype.kind not in "US":
         warnings.warn(
             f"_metadata of {path!r} is a pickled object, which could run code: it is left out",
             UserWarning,
             stacklevel=2,
         )
-        return None
+        return ""
     with np.load(path, allow_pickle=False) as archive:
-        text = archive["_metadata"].reshape(-1)[0]
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
+        found = archive["_metadata"].reshape(-1)[0]
+    return found.decode() if isinstance(found, bytes) else str(found)
 
 
 def _shown(members: Mapping[str, tuple[zipfile.ZipInfo, npz.Header]]) -> str:
@@ -210,7 +207,7 @@ def assembled(
         coords[dim] = Coordinate((dim,), pixels, {"units": "pixel", "long_name": "distance from zero frequency"})
     coords |= scalars or {}
     others = tuple(_other(path, name, arrays[name], frames) for name in _ARRAYS if name in arrays)
-    return Contents(signal, 2, coords, others)
+    return Contents(signal, 2, coords, others, attrs={"kind": kind})
 
 
 def _frames(path: str, data: FileArray, count: int) -> FileArray:
@@ -231,7 +228,7 @@ def _frames(path: str, data: FileArray, count: int) -> FileArray:
 
 
 def _other(path: str, name: str, data: FileArray, frames: FileArray) -> Signal:
-    """Label the probe, the object or the patches."""
+    """Label the probe, the object, or the object under the beam."""
     n = frames.shape[1]
     attrs = {"long_name": _LONG[name]}
     if data.ndim > 2 and data.shape[-1] == 1:
@@ -241,13 +238,13 @@ def _other(path: str, name: str, data: FileArray, frames: FileArray) -> Signal:
             raise InputError(f"the object {data.dataset!r} of {path!r} has shape {data.shape}; expected (H, W)")
         return Signal("object", data, ("object_y", "object_x"), attrs)
     if name == "probe" and data.shape == (n, n):
-        return Signal("probe", data, ("patch_y", "patch_x"), attrs)
+        return Signal("probe", data, ("probe_y", "probe_x"), attrs)
     if name == "probe" and data.ndim == 3 and data.shape[1:] == (n, n):
-        return Signal("probe", data, ("mode", "patch_y", "patch_x"), attrs)
+        return Signal("probe", data, ("mode", "probe_y", "probe_x"), attrs)
     if name == "probe" and data.ndim == 3 and data.shape[:2] == (n, n):
-        return Signal("probe", LastFirst.of(data), ("mode", "patch_y", "patch_x"), attrs)
-    if name == "patches" and data.shape[:3] == frames.shape and data.ndim == 3:
-        return Signal("patches", data, ("position", "patch_y", "patch_x"), attrs)
+        return Signal("probe", LastFirst.of(data), ("mode", "probe_y", "probe_x"), attrs)
+    if name == "Y" and data.shape[:3] == frames.shape and data.ndim == 3:
+        return Signal("Y", data, ("position", "probe_y", "probe_x"), attrs)
     raise InputError(
         f"the {name} {data.dataset!r} of {path!r} has shape {data.shape}, and the frames are {n} × {n}; expected "
         f"{'(N, N) or (modes, N, N)' if name == 'probe' else '(M, N, N)'} with N = {n}"

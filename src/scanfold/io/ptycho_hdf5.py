@@ -72,7 +72,7 @@ def contents(path: str, named: Mapping[str, str], kind: str | None, locking: boo
             small = {n: _over_grid(n, v, frames.shape[:2]) for n, v in small.items()}
             frames = Unfolded.of(frames)
         arrays = {"diffraction": frames}
-        for name in ("probe", "object", "patches"):
+        for name in ("probe", "object", "Y"):
             if name in fields:
                 arrays[name] = array(path, file, fields[name], locking)
         natives = {"diffraction": file[fields["diffraction"]].chunks}
@@ -102,7 +102,7 @@ def _positions(path: str, file: h5py.File, fields: Mapping[str, str]) -> tuple[d
     small: dict[str, np.ndarray] = {}
     units: dict[str, str] = {}
     for name, at in fields.items():
-        if name in _SCALARS or name in ("diffraction", "probe", "object", "patches"):
+        if name in _SCALARS or name in ("diffraction", "probe", "object", "Y"):
             continue
         values = _read(path, file[at])
         # what a layout of the field does not say is in metres; in a file with named fields nothing is guessed

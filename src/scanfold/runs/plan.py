@@ -56,6 +56,21 @@ def block_dims(ds: xr.Dataset) -> dict[tuple[str, ...], list[str]]:
         dims = tuple(str(d) for d in variable.dims if d in SCAN_DIMS or d in several)
         known = next((g for g in groups if set(g) == set(dims)), dims)
         groups.setdefault(known, []).append(name)
+    return _joined(groups, lazy, several)
+
+
+def _joined(
+    groups: dict[tuple[str, ...], list[str]], lazy: Mapping[str, xr.Variable], several: set[Any]
+) -> dict[tuple[str, ...], list[str]]:
+    """Join variables over more dimensions to those over fewer that the same tasks make: the rest are kept whole."""
+    layers = {dims: {layer for n in names for layer in lazy[n].data.dask.layers} for dims, names in groups.items()}
+    for more in sorted(groups, key=len, reverse=True):
+        for fewer in groups:
+            rest = set(more) - set(fewer)
+            if fewer and set(fewer) < set(more) and not rest & several and layers[more] & layers[fewer]:
+                groups[fewer] += groups.pop(more)
+                layers[fewer] |= layers.pop(more)
+                break
     return groups
 
 
