@@ -39,7 +39,7 @@ def gather(
     Parameters
     ----------
     scan : Dataset or DataArray
-        Frames over the positions that the plan was made for; with ``Y`` over them, those too.
+        Frames over the positions that the plan was made for; with ``Y`` over them, that too.
     plan : Dataset
         From `plan_groups`. Indices of more than 8 MiB do not travel in graphs: save such a plan, and open it.
     order : {"tile", "plan"}
