@@ -78,12 +78,7 @@ def fit_groups(
     table = _parameters(model, params)
     style, chosen = _stages(model, table, method, stages)
     window = _window(dataset, wlmin, wlmax)
-    free = [n for n, s in table.items() if s.get("vary") or _is_own(s)]
-    temperatures = _temperatures(table)
-    function = model.lmfit_model(
-        active=free, temperatures=temperatures, flight_path=float(window.attrs.get("L", model.tof_length)),
-        bin_width=_bin_width(window["wavelength"].values),
-    )  # fmt: skip
+    function = instrument_model(model, table, window)
     if model.compat or chosen:
         options.setdefault("guess", "params")
     values, extra = _measured(window, likelihood)
@@ -97,6 +92,15 @@ def fit_groups(
     if n_jobs is not None or backend is not None:
         fits = _compute(fits, n_jobs, backend)
     return _result(fits, model, data)
+
+
+def instrument_model(model: TransmissionModel, table: Mapping[str, Any], window: xr.Dataset) -> lmfit.Model:
+    """Return the lmfit model for the bins of some data; `table` are the settings of its parameters."""
+    return model.lmfit_model(
+        active=[n for n, s in table.items() if s.get("vary") or _is_own(s)], temperatures=_temperatures(table),
+        flight_path=float(window.attrs.get("L", model.tof_length)),
+        bin_width=_bin_width(window["wavelength"].values),
+    )  # fmt: skip
 
 
 def _result(fits: xr.Dataset, model: TransmissionModel, data: Any) -> Any:
@@ -181,7 +185,7 @@ def _is_own(settings: Mapping[str, Any]) -> bool:
     return any(isinstance(v, xr.DataArray) for v in settings.values())
 
 
-def _temperatures(table: dict[str, dict[str, Any]]) -> tuple[float, ...]:
+def _temperatures(table: Mapping[str, Any]) -> tuple[float, ...]:
     """Return the temperatures of the tables: that of the parameter, or some around it where it varies."""
     settings = table["temp"]
     value = settings.get("value", 293.15)
@@ -189,7 +193,8 @@ def _temperatures(table: dict[str, dict[str, Any]]) -> tuple[float, ...]:
         return (float(value),)
     middle = float(value.mean()) if isinstance(value, xr.DataArray) else float(value)
     found = tuple(middle * _RATIO**i for i in range(-_AROUND, _AROUND + 1))
-    settings["min"], settings["max"] = max(settings.get("min", 0.0), found[0]), min(settings["max"], found[-1])
+    settings["min"] = max(settings.get("min", 0.0), found[0])
+    settings["max"] = min(settings.get("max", found[-1]), found[-1])
     return found
 
 

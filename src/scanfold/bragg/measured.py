@@ -55,7 +55,7 @@ class Measured:
         ds = windowed(ds, options["axis"], dim)
         values = ds["transmission"]
         weights = 1.0 / ds["transmission_err"] if options["weights"] == "array" else None
-        return cls(values, weights, lmfit_model(fits, model), dim)
+        return cls(values, weights, lmfit_model(fits, model, ds), dim)
 
 
 def options_of(fits: xr.Dataset) -> dict[str, Any]:
@@ -95,8 +95,10 @@ def windowed(ds: xr.Dataset, axis: Mapping[str, Any], dim: str) -> xr.Dataset:
     return out if along == dim else out.swap_dims({along: dim})
 
 
-def lmfit_model(fits: xr.Dataset, model: Any) -> lmfit.Model:
+def lmfit_model(fits: xr.Dataset, model: Any, ds: xr.Dataset) -> lmfit.Model:
     """Return the model as lmfit has it: itself, that of a TransmissionModel, or the one that the record names."""
     if model is None or isinstance(model, lmfit.Model):
         return model_of(fits, model)
-    return model.lmfit_model()
+    from scanfold.bragg.fits import instrument_model
+
+    return instrument_model(model, options_of(fits)["parameters"], ds)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scanfold.bragg.constants import RESPONSES, TERMS
 from scanfold.bragg.cross_section import CrossSection
 from scanfold.bragg.materials import Material
-from scanfold.bragg.parameters import Vary, complete, make_parameters
+from scanfold.bragg.parameters import Vary, complete, make_parameters, parameters_of, plain_parameters
 from scanfold.bragg.stages import check_stages
 from scanfold.bragg.transmission import Transmission
 from scanfold.conventions import InputError, InputTypeError, unknown
@@ -214,14 +214,30 @@ vary_orientation : bool, optional
             "phases": {n: asdict(m) for n, m in self.cross_section.phases.items()},
             "response": self.response, "background": self.background, "tof_length": self.tof_length,
             "vary": self.vary._asdict(), "measured": self.measured, "compat": self.compat,
-            "params": self.params.dumps(), "stages": self._stages,
+            "params": plain_parameters(self.params), "stages": self._stages,
         }  # fmt: skip
 
     @classmethod
     def from_dict(cls, described: Mapping[str, Any]) -> TransmissionModel:
-        """Return the model that `to_dict` described."""
-        if described.get("format") != MODEL_FORMAT:
-            raise InputError(f"the model has format {described.get('format')!r}; this version reads {MODEL_FORMAT}")
+        """Return the model that `to_dict` described; nothing that it holds is run.
+
+        Raises
+        ------
+        InputError
+            If it is another format, or was damaged.
+        """
+        if not isinstance(described, Mapping) or described.get("format") != MODEL_FORMAT:
+            found = described.get("format") if isinstance(described, Mapping) else type(described).__name__
+            raise InputError(f"the model has format {found!r}; this version reads {MODEL_FORMAT}")
+        try:
+            return cls._from_plain(described)
+        except InputError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"the description of the model is damaged: {type(error).__name__}: {error}") from None
+
+    @classmethod
+    def _from_plain(cls, described: Mapping[str, Any]) -> TransmissionModel:
         phases = {}
         for name, settings in described["phases"].items():
             directions = {k: tuple(v) if v is not None else None for k, v in settings.items() if k in ("dir1", "dir2")}
@@ -231,8 +247,8 @@ vary_orientation : bool, optional
             CrossSection(phases), None, described["response"], described["background"], described["tof_length"],
             measured=described["measured"], compat=described["compat"], **vary,
         )  # fmt: skip
-        model.params = lmfit.Parameters().loads(described["params"])
-        model._stages = described["stages"]
+        _replace(model.params, parameters_of(described["params"]))
+        model._stages = None if described["stages"] is None else check_stages(described["stages"], model.params)
         return model
 
     def __repr__(self) -> str:

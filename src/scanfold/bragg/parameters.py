@@ -13,6 +13,7 @@ from scanfold.bragg.constants import TERMS
 from scanfold.bragg.crystals import crystal
 from scanfold.bragg.materials import Material
 from scanfold.conventions import InputError
+from scanfold.fitting.expressions import translate
 
 #: Start, lower and upper bound of the parameters of each response. α and β are in µs⁻¹, σ and width in µs.
 RESPONSE_PARAMETERS: dict[str, dict[str, tuple[float, float, float, bool]]] = {
@@ -176,3 +177,38 @@ def units_of(name: str, compat: str | None) -> str | None:
     return {"σ": {"0": "microsecond", "1": "microsecond/angstrom", "2": "microsecond/angstrom**2"}.get(name[-1])}.get(
         stem, "angstrom/microsecond" if name == "α1" else "angstrom**4/microsecond" if name == "β1" else UNITS.get(stem)
     )
+
+
+def plain_parameters(params: lmfit.Parameters) -> dict[str, dict[str, Any]]:
+    """Return parameters as plain names and numbers; `parameters_of` is the way back."""
+    plain: dict[str, dict[str, Any]] = {}
+    for name, p in params.items():
+        limits = {k: float(v) for k, v in (("min", p.min), ("max", p.max)) if np.isfinite(v)}
+        plain[name] = {"expr": str(p.expr)} if p.expr else {"value": float(p.value), "vary": bool(p.vary), **limits}
+    return plain
+
+
+def parameters_of(plain: Mapping[str, Mapping[str, Any]]) -> lmfit.Parameters:
+    """Return the parameters that plain names and numbers describe.
+
+    lmfit's own loader would run what an edited file holds, and evaluates any expression: here only arithmetic is
+    taken.
+
+    Raises
+    ------
+    InputError
+        If an expression is more than arithmetic on the parameters.
+    """
+    params = lmfit.Parameters()
+    names = {n: i for i, n in enumerate(plain)}
+    for name, settings in plain.items():
+        if "expr" in settings:
+            translate(str(settings["expr"]), names)
+            params.add(name)
+        else:
+            low, high = float(settings.get("min", -np.inf)), float(settings.get("max", np.inf))
+            params.add(name, value=float(settings["value"]), vary=bool(settings["vary"]), min=low, max=high)
+    for name, settings in plain.items():
+        if "expr" in settings:
+            params[name].set(expr=str(settings["expr"]))
+    return params

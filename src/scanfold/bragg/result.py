@@ -32,7 +32,7 @@ class GroupedFitResult:
         As `scanfold.fit` makes it, lazy or not, over the scan dims of the data.
     model : TransmissionModel or lmfit.Model
         What was fitted.
-    data : Data
+    data : Data, or its Dataset
         The data, of which the fits may have used a window. None where they are not at hand.
     scheduler : mapping, optional
         How the fits are computed when they are looked at: keywords of ``Dataset.compute``.
@@ -51,11 +51,17 @@ class GroupedFitResult:
     """
 
     def __init__(
-        self, fits: xr.Dataset, model: Any, data: Data | None = None, *, scheduler: Mapping[str, Any] | None = None
+        self,
+        fits: xr.Dataset,
+        model: Any,
+        data: Data | xr.Dataset | None = None,
+        *,
+        scheduler: Mapping[str, Any] | None = None,
     ):
         if not isinstance(fits, xr.Dataset):
             raise InputTypeError(f"fits is a {type(fits).__name__}; expected the Dataset that a fit returns")
         self._names = parameter_names(fits)
+        data = Data(data) if isinstance(data, xr.Dataset) else data
         self._fits, self.model, self.data = fits, model, data
         self._scheduler = dict(scheduler or {})
         self._kept: dict[tuple[int, ...], ModelResult] = {}

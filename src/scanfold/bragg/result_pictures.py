@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from scanfold import plot
+from scanfold.bragg.fitted import edges, fitted_cross_section
 from scanfold.bragg.indices import indices_of, places_of, scan_dims
 from scanfold.bragg.pictures import new_axes
 from scanfold.conventions import InputError, unknown
@@ -86,11 +87,11 @@ def total_xs(
         raise InputError("this model has no cross section; fit a bragg.TransmissionModel")
     place = result.place(index)
     measured = result.measured(place)
-    params = result[index].params
+    values = {n: float(p.value) for n, p in result[index].params.items()}
     axis = measured.values["wavelength"].values
     wavelength = np.linspace(float(axis[0]), float(axis[-1]), 2000)
-    fitted = result.model.fitted_cross_section(params)
-    table = fitted.total(wavelength, split=True)
+    fitted = fitted_cross_section(result.model.cross_section, values)
+    table = fitted.total(wavelength, temperature=values.get("temp", 293.15), split=True)
     ax = new_axes() if ax is None else ax
     if split and len(table.columns) > 2:
         for i, (name, weight) in enumerate(fitted.weights.items()):
@@ -98,7 +99,7 @@ def total_xs(
             ax.plot(wavelength, table[name], "--", color=colour, linewidth=1.1, label=plain(f"{name}, {weight:.1%}"))
     ax.plot(wavelength, table["total"], color=colours.BEST, linewidth=1.6, label="total")
     if dspace:
-        _edges(ax, fitted, wavelength, dspace_min)
+        _edges(ax, fitted, wavelength, dspace_min, values.get("temp", 293.15))
     ax.set(xlabel="wavelength [Å]", ylabel="cross section [barn per atom]", xlim=(wavelength[0], wavelength[-1]))
     if logy:
         ax.set_yscale("log")
@@ -109,11 +110,11 @@ def total_xs(
     return ax
 
 
-def _edges(ax: Any, cross_section: Any, wavelength: Any, dspace_min: float) -> None:
+def _edges(ax: Any, cross_section: Any, wavelength: Any, dspace_min: float, temperature: float) -> None:
     """Mark λ = 2d of the planes, with their names where there is room."""
     last = np.inf
     room = 0.02 * (wavelength[-1] - wavelength[0])
-    for edge, label in sorted(cross_section.edges(dspace_min), reverse=True):
+    for edge, label in sorted(edges(cross_section, dspace_min, temperature), reverse=True):
         if not wavelength[0] < edge < wavelength[-1]:
             continue
         ax.axvline(edge, color=colours.LEFT_OUT, linewidth=0.6, linestyle=":")

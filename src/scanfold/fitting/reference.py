@@ -122,10 +122,12 @@ def _unevaluated(params: lmfit.Parameters) -> lmfit.Parameters:
 def _fit_position(reference: _Reference, params: lmfit.Parameters, rows: Rows, r: int, keep: Any, raw: Raw) -> None:
     """Fit one position, stage after stage."""
     problem = reference.problem
+    varying = {i for stage in problem.free for i in stage}
     for i, name in enumerate(problem.names):
         if not params[name].expr:
-            params[name].set(min=rows.low[r, i], max=rows.high[r, i])
-            params[name].set(value=_inside(rows.start[r, i], rows.low[r, i], rows.high[r, i]))
+            low, high, start = rows.low[r, i], rows.high[r, i], rows.start[r, i]
+            params[name].set(min=low, max=high)
+            params[name].set(value=_inside(start, low, high) if i in varying else start)
     current = params
     weights = rows.weights[r][keep] if rows.weights.shape[1] else None
     for s, free in enumerate(problem.free):
