@@ -30,6 +30,7 @@ _PUBLIC = {
     "save": "scanfold.runs",
     "summary": "scanfold.fitting",
     "testing": "scanfold.testing",
+    "traces": "scanfold.traces",
     "transpose_scan": "scanfold.runs",
 }
 

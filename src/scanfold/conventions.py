@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -227,8 +228,12 @@ def describe_input(array: xr.DataArray) -> dict[str, Any]:
 @functools.cache
 def versions() -> Mapping[str, str]:
     """Return the versions that the numbers of a run depend on."""
-    names = ("scanfold", "numpy", "scipy", "numba", "lmfit")
-    return {name: metadata.version(name) for name in names}
+    return {name: _version(name) for name in ("scanfold", "numpy", "scipy", "numba", "lmfit")}
+
+
+@cache
+def _version(name: str) -> str:
+    return metadata.version(name)
 
 
 def record(operation: str, inputs: Mapping[str, xr.DataArray], options: Mapping[str, Any], **more: Any) -> str:

@@ -180,13 +180,12 @@ def covariance(curvature, at_bound, cov):
 @_jit
 def touches_bound(value, start, low, high):
     """Say whether a fitted value sits on one of its bounds."""
-    if low > -np.inf and high < np.inf:
-        return min(value - low, high - value) <= 1.0e-6 * (high - low)
-    if low > -np.inf:
-        return value - low <= 1.0e-6 * max(abs(low), abs(start - low))
-    if high < np.inf:
-        return high - value <= 1.0e-6 * max(abs(high), abs(high - start))
-    return False
+    # Between two bounds far apart, as 1 and 10⁸, what is near is a matter of the bound's and the start's own size.
+    width = high - low
+    floor = 1.0e-12 * width if width < np.inf else 0.0
+    if low > -np.inf and value - low <= max(floor, 1.0e-6 * min(width, max(abs(low), abs(start - low)))):
+        return True
+    return high < np.inf and high - value <= max(floor, 1.0e-6 * min(width, max(abs(high), abs(high - start))))
 
 
 @_jit

@@ -22,7 +22,8 @@ RUNNING, CONVERGED, MAX_NFEV, INVALID_MODEL, TOO_FEW_POINTS, FAILED = range(6)
 COST, DAMPING, GROWTH, PREDICTED, NFEV, STARTED, LOOK, STATE_SIZE = range(8)
 #: A fit that gains less than STALE of the reduced cost in PATIENCE evaluations runs down a valley without an end.
 PATIENCE, STALE = 30, 1.0e-6
-_NUDGE = 1.0e-4
+#: How far inside a start on a bound is moved, and what counts as on it, in parts of the range between two bounds.
+_NUDGE, _EDGE = 1.0e-4, 1.0e-9
 
 
 @_jit
@@ -31,7 +32,10 @@ def to_internal(value, low, high):
     has_low, has_high = low > -np.inf, high < np.inf
     if has_low and has_high:
         fraction = (value - low) / (high - low)
-        fraction = min(max(fraction, _NUDGE), 1.0 - _NUDGE)
+        if fraction < _EDGE:
+            fraction = _NUDGE
+        elif fraction > 1.0 - _EDGE:
+            fraction = 1.0 - _NUDGE
         return math.asin(2.0 * fraction - 1.0)
     if has_low:
         d = max(value - low, 1.0e-8 * max(abs(low), 1.0e-8))

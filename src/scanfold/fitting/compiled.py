@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from scanfold.fitting.problem import Problem, Raw, Rows
 TOLERANCE = 1.0e-12
 
 _user_leaves: dict[tuple[str, int], Any] = {}
+#: What keeps the code of leaves in memory while their addresses are in use.
+_kept: list[Any] = []
 
 
 def why_not_compiled(component: Component) -> str:
@@ -48,7 +51,23 @@ def address(component: Component) -> int:
 
     if component.leaf == "user":
         return int(_user_leaf(component).address)
-    return int(leaf_address(component.leaf))
+    return own_leaf_address(component.leaf) if ":" in component.leaf else int(leaf_address(component.leaf))
+
+
+@lru_cache(maxsize=256)
+def own_leaf_address(leaf: str) -> int:
+    """Return the address of a leaf that a model function brings: ``"module:function"`` of the signature `LEAF`.
+
+    The function's attribute `compiled_leaf` says so. Its parameters are those of the function, in the same order, and
+    it fills values and derivatives for the whole axis, as those of `_lineshape_kernels` do.
+    """
+    from scanfold._jit_kernels import callback
+    from scanfold.fitting._lineshape_kernels import LEAF
+
+    module, name = leaf.split(":")
+    compiled: Any = callback(LEAF, getattr(import_module(module), name), cache=True)  # type: ignore[no-untyped-call]
+    _kept.append(compiled)
+    return int(compiled.address)
 
 
 def layout(problem: Problem) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class Component:
     Attributes
     ----------
     leaf : str
-        Name of a compiled leaf, or ``"user"``.
+        Name of a compiled leaf, ``"module:function"`` of one that a function brings, or ``"user"``.
     names : tuple of str
         Parameters, prefix included, in the order of the leaf.
     aux : array
@@ -123,6 +123,9 @@ def _component(model: lmfit.Model, x: Array) -> Component:
             raise unknown(f"form of {type(model).__name__}", form, table)
         aux = np.array([table[form]]) if leaf in ("thermal", "step", "rectangle") else np.zeros(0)
         return Component(leaf, tuple(prefix + a for a in arguments if a != "form"), aux)
+    own = getattr(model.func, "compiled_leaf", "")
+    if own and not options and _takes_all(model, arguments):
+        return Component(own, tuple(prefix + a for a in arguments))
     # numba takes arguments by position: a function with options among them is left to NumPy, which takes names.
     direct = not options and list(inspect.signature(model.func).parameters)[1:] == arguments
     function = model.func if direct else functools.partial(model.func, **options)

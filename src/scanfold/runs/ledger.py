@@ -231,18 +231,22 @@ def require_same(store: Path, kept: Mapping[str, Any], now: Mapping[str, Any]) -
     InputError
         Naming every key that differs.
     """
-    old, new = dict(_flatten(kept)), dict(_flatten(now))
-    different = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
-    if not different:
+    lines = differences(kept, now)
+    if not lines:
         return
-    # Tokens hash everything else; they are worth a line only if nothing else tells.
-    told = [key for key in different if not key.endswith(".token")] or different
-    lines = [f"  {key}: {old.get(key)!r} in the store, {new.get(key)!r} now" for key in told[:20]]
     raise InputError(
         f"{store} holds other work, and is left as it is. What differs:\n"
         + "\n".join(lines)
         + "\nSave to another store, or delete this one (or pass resume=False) to start over"
     )
+
+
+def differences(kept: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return a line for each key in which two identities differ; tokens only where nothing else tells."""
+    old, new = dict(_flatten(kept)), dict(_flatten(now))
+    different = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
+    told = [key for key in different if not key.endswith(".token")] or different
+    return [f"  {key}: {old.get(key)!r} in the store, {new.get(key)!r} now" for key in told[:20]]
 
 
 def _flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

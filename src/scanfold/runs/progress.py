@@ -25,10 +25,12 @@ class Progress:
         Meanings of the variable `status`; the first is the good one.
     label : str
         What is being done.
+    unit : str
+        What is counted.
     """
 
-    def __init__(self, show: bool, total: int, flags: Mapping[str, int], label: str):
-        self.show, self.total, self.flags, self.label = show, total, flags, label
+    def __init__(self, show: bool, total: int, flags: Mapping[str, int], label: str, unit: str = "positions"):
+        self.show, self.total, self.flags, self.label, self.unit = show, total, flags, label, unit
         self.done = self.before = 0
         self.status: Counter[int] = Counter()
         self.started = self.printed = time.monotonic()
@@ -40,7 +42,7 @@ class Progress:
             from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
 
-            text = TextColumn("{task.completed:,.0f}/{task.total:,.0f} positions {task.fields[speed]}")
+            text = TextColumn("{task.completed:,.0f}/{task.total:,.0f} " + self.unit + " {task.fields[speed]}")
             columns = (TextColumn(self.label), BarColumn(), text, TimeRemainingColumn())
             self._bar = Bar(*columns, console=Console(stderr=True))
             self._bar.start()
@@ -81,7 +83,7 @@ class Progress:
         left = (self.total - self.done) / self.rate if self.rate else float("inf")
         time_left = f"{left:.0f} s left" if left != float("inf") else "starting"
         flagged = f", {self.flagged:,} flagged" if self.flags else ""
-        return f"{self.label}: {self.done:,} of {self.total:,} positions, {self.rate:,.0f}/s, {time_left}{flagged}"
+        return f"{self.label}: {self.done:,} of {self.total:,} {self.unit}, {self.rate:,.0f}/s, {time_left}{flagged}"
 
     def tick(self) -> None:
         """Show where the run is, if it is time to."""
@@ -102,4 +104,4 @@ class Progress:
         meanings = {value: name for name, value in self.flags.items()}
         counts = ", ".join(f"{n:,} {meanings.get(value, value)}" for value, n in sorted(self.status.items()))
         seconds = time.monotonic() - self.started
-        return f"{self.label}: {self.done:,} positions in {seconds:.1f} s" + (f": {counts}" if counts else "")
+        return f"{self.label}: {self.done:,} {self.unit} in {seconds:.1f} s" + (f": {counts}" if counts else "")

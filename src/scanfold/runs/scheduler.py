@@ -126,7 +126,7 @@ class Run:
             self.progress.advance(outcome)
 
     def _failed(self, job: Job, error: Exception) -> None:
-        kind = _kind(error)
+        kind = kind_of(error)
         tries = dict(job.tries)
         tries[kind] = tries.get(kind, 0) + 1
         if tries[kind] <= RETRIES[kind]:
@@ -170,7 +170,7 @@ def _count(block: Block) -> int:
     return sum(p.rows[1] - p.rows[0] for p in block.pieces)
 
 
-def _kind(error: Exception) -> str:
+def kind_of(error: Exception) -> str:
     """Tell trouble with files and lost workers from other exceptions."""
     module = type(error).__module__.partition(".")[0]
     if module == "distributed" or type(error).__name__ in ("CancelledError", "FutureCancelledError"):

@@ -23,7 +23,7 @@ from scanfold.runs import graph as graphs
 from scanfold.runs.ledger import Ledger, replace_file
 
 #: Failures to write that trying again does not cure.
-_HOPELESS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EFBIG}
+HOPELESS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EFBIG}
 
 Slices = tuple[slice, ...]
 
@@ -85,7 +85,7 @@ def run_block(block: Block, max_attempts: int | None = None) -> dict[str, Any]:
     ledger = Ledger(Path(block.store))
     if (entry := ledger.entry(block.name)) is not None:
         return entry  # it was finished by a worker that died before it could say so
-    with _attempt(ledger, block.name, max_attempts) as allowed:
+    with attempt(ledger, block.name, max_attempts) as allowed:
         if not allowed:
             return {"state": "killer"}
         start = time.perf_counter()
@@ -98,7 +98,7 @@ def run_fragment(block: Block, units: tuple[int, int], max_attempts: int) -> dic
     """Compute some positions of a block that kills its workers, and keep them in a file of their own."""
     ledger = Ledger(Path(block.store))
     name = f"{block.name}-{units[0]}-{units[1]}"
-    with _attempt(ledger, name, max_attempts) as allowed:
+    with attempt(ledger, name, max_attempts) as allowed:
         if not allowed:
             return {"state": "killer"}
         kept = {}
@@ -159,7 +159,7 @@ def finish(block: Block, arrays: dict[str, np.ndarray], **more: Any) -> dict[str
         try:
             _open(block.store, target.name, block.run)[target.region] = arrays[target.name]
         except OSError as error:
-            if error.errno in _HOPELESS:
+            if error.errno in HOPELESS:
                 raise RunError(
                     f"cannot write to {block.store}: {error.strerror or error}; "
                     "make room or access, then run the same lines again: what is finished is kept"
@@ -182,7 +182,7 @@ def try_rows(block: Block, rows: int, max_attempts: int | None = None) -> dict[s
         ``fixed`` seconds for reading and everything but the kernels, ``per_row`` seconds per position,
         ``peak`` bytes held at once; empty if it killed its worker.
     """
-    with _attempt(Ledger(Path(block.store)), f"trial-{block.name}", max_attempts) as allowed:
+    with attempt(Ledger(Path(block.store)), f"trial-{block.name}", max_attempts) as allowed:
         return _time_rows(block, rows) if allowed else {}
 
 
@@ -328,7 +328,7 @@ def _overlaps(pieces: Sequence[Piece], units: tuple[int, int]) -> Iterator[tuple
 
 
 @contextmanager
-def _attempt(ledger: Ledger, name: str, limit: int | None) -> Iterator[bool]:
+def attempt(ledger: Ledger, name: str, limit: int | None) -> Iterator[bool]:
     """Mark that this block is running, so that a death tells which block it was."""
     if limit is None:
         yield True

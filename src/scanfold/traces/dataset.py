@@ -1,0 +1,84 @@
+"""Tables of results as labelled Datasets, which maps, pictures and reports take."""
+
+from __future__ import annotations
+
+import json
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from scanfold.conventions import InputError, provenance
+from scanfold.fitting import STATISTICS, STATUS
+from scanfold.traces.discovery import cell_name
+from scanfold.traces.fit import CHECKS, probe
+from scanfold.traces.request import FittingRequest
+from scanfold.traces.results import MORE, NUMBERS
+from scanfold.traces.tables import KEPT
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def to_dataset(frame: pd.DataFrame, request: FittingRequest) -> xr.Dataset:
+    """Return results as the Dataset that `fit_trace_data` would give, over all files.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Of `load_fitted`, with the results of one request.
+    request : FittingRequest
+        Theirs: it has the units, and what varied.
+
+    Returns
+    -------
+    Dataset
+        Over ``cell``, with coordinates ``file``, ``fov``, ``cell_id``, and what the files say of where cells are.
+
+    Raises
+    ------
+    InputError
+        If the results are of another model, or of the older layout without errors.
+    """
+    kinds = sorted(set(frame["model_type"])) if len(frame) else []
+    if kinds and kinds != [request.model_type]:
+        raise InputError(f"the results are of {', '.join(kinds)}, the request of {request.model_type}")
+    missing = [n for n in ("status", *(f"{p}_stderr" for p in request.model.names)) if n not in frame]
+    if missing:
+        raise InputError(f"the results have no {missing[0]}: they are of an older layout; fit the files again")
+    like = probe(request)
+    columns = {v: k for k, v in (NUMBERS | MORE).items()}
+    out = xr.Dataset(coords=_coords(frame))
+    names = [n for p in request.model.names for n in (p, f"{p}_stderr")]
+    for name in (*names, *(v.name for v in (*STATISTICS, *CHECKS))):
+        values = frame[columns.get(name, name)]
+        if name == "status":
+            values = values.map(STATUS)
+        out[name] = ("cell", values.to_numpy(like[name].dtype), like[name].attrs)
+    pairs = {f"{a}~{b}": i + 1 for i, (a, b) in enumerate(combinations(request.varying, 2))}
+    codes = frame["correlated"].map(lambda word: pairs.get(word, 0)).to_numpy(np.int16)
+    out["correlated"] = ("cell", codes, like["correlated"].attrs)
+    recorded = provenance(like)
+    recorded["inputs"], recorded["options"]["axis"] = {}, {}
+    title = f"{request.model_type} fits of {frame['file'].nunique()} files"
+    out.attrs = {"title": title, "model_type": request.model_type, "provenance": json.dumps(recorded, sort_keys=True)}
+    return out
+
+
+def _coords(frame: pd.DataFrame) -> dict[str, object]:
+    """Return labels of the cells, which are unique within a file, and what else is known of them."""
+    if "fov" in frame:
+        labels = [cell_name(f, c) for f, c in zip(frame["fov"].tolist(), frame["cell"].tolist(), strict=True)]
+        ids = frame["cell"]
+    else:
+        labels, ids = frame["cell_id"].astype(str).tolist(), frame["cell_id"]
+    coords: dict[str, object] = {
+        "label": ("cell", np.array(labels, object)),
+        "file": ("cell", frame["file"].to_numpy(object)),
+        "cell_id": ("cell", ids.to_numpy(), {"long_name": "cell"}),
+    }
+    for name in ("fov", *KEPT):
+        if name in frame:
+            coords[name] = ("cell", frame[name].to_numpy())
+    return coords
