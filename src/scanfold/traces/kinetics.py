@@ -101,7 +101,7 @@ def maturation(t: Any, t0: Any, ktl: Any, km: Any, delta: Any, beta: Any, offset
     Examples
     --------
     >>> maturation([0.0, 10.0], 0, ktl=1000, km=1.28, delta=0.01, beta=0.00522, offset=0, scale=1).round(1).tolist()
-    [0.0, 8624.2]
+    [0.0, 8558.6]
     """
     shape = np.multiply(km, _s2(delta, beta, np.add(beta, km), _since(t, t0)))
     return np.asarray(scale * (ktl * shape + offset))
