@@ -98,21 +98,30 @@ def s3_double(a, b, c, tau):
     return (s2_double(a, b, tau) - s2_double(a, c, tau)) / (c - b)
 
 
+@_jit
+def decays(x, t0, rate, out):
+    """Fill out with e^(−rate·τ), τ not below 0: a loop of its own vectorises."""
+    for i in range(x.size):
+        out[i] = exp_below(-rate * max(x[i] - t0, 0.0))
+
+
 def trivial(n, k, x, p, aux, aux_size, y, jac):
     """Fill ktl·S1(delta, beta) + offset; p = t0, ktl, delta, beta, offset."""
     x_, p_, y_, jac_ = carray(x, n), carray(p, 5), carray(y, n), carray(jac, (5, n))
     t0, ktl, delta, beta, offset = p_[0], p_[1], p_[2], p_[3], p_[4]
     gap = delta - beta
     inverse = 1.0 / gap if gap != 0.0 else 0.0
+    by_ktl, e_delta, e_beta = jac_[1], jac_[2], jac_[3]
+    decays(x_, t0, delta, e_delta)
+    decays(x_, t0, beta, e_beta)
+    for i in range(n):
+        by_ktl[i] = (e_beta[i] - e_delta[i]) * inverse
+        jac_[0, i] = ktl * (beta * by_ktl[i] - e_delta[i]) if x_[i] > t0 else 0.0
+        y_[i] = ktl * by_ktl[i] + offset
     for i in range(n):
         tau = max(x_[i] - t0, 0.0)
-        e_delta, e_beta = exp_below(-delta * tau), exp_below(-beta * tau)
-        shape = (e_beta - e_delta) * inverse
-        y_[i] = ktl * shape + offset
-        jac_[0, i] = ktl * (beta * shape - e_delta) if x_[i] > t0 else 0.0
-        jac_[1, i] = shape
-        jac_[2, i] = -ktl * (shape - tau * e_delta) * inverse
-        jac_[3, i] = -ktl * (tau * e_beta - shape) * inverse
+        e_delta[i] = -ktl * (by_ktl[i] - tau * e_delta[i]) * inverse
+        e_beta[i] = -ktl * (tau * e_beta[i] - by_ktl[i]) * inverse
         jac_[4, i] = 1.0
     for i in range(n):
         tau = x_[i] - t0
@@ -135,18 +144,25 @@ def maturation(n, k, x, p, aux, aux_size, y, jac):
     apart = near > 0.0
     by_p, by_q = (1.0 / (beta - delta), 1.0 / (gamma - delta)) if apart else (0.0, 0.0)
     a, b, c = km * by_p * by_q, -by_p, by_q
+    value, by_t0, by_ktl = y_, jac_[0], jac_[1]
+    e_g, e_d, e_b = jac_[2], jac_[3], jac_[4]
+    decays(x_, t0, beta + km, e_g)
+    decays(x_, t0, delta, e_d)
+    decays(x_, t0, beta, e_b)
+    for i in range(n):
+        on = high if x_[i] > t0 else 0.0
+        by_ktl[i] = (scale if x_[i] > t0 else 0.0) * (a * e_d[i] + b * e_b[i] + c * e_g[i])
+        by_t0[i] = on * (delta * a * e_d[i] + beta * b * e_b[i] + gamma * c * e_g[i])
     for i in range(n):
         tau = max(x_[i] - t0, 0.0)
         on = high if x_[i] > t0 else 0.0
-        e_d, e_b, e_g = exp_below(-delta * tau), exp_below(-beta * tau), exp_below(-gamma * tau)
-        shape = a * e_d + b * e_b + c * e_g
-        turn = a * (by_p + by_q) * e_d - by_p * by_p * e_b + by_q * by_q * e_g
-        y_[i] = on * shape + scale * offset
-        jac_[0, i] = on * (delta * a * e_d + beta * b * e_b + gamma * c * e_g)
-        jac_[1, i] = scale * shape if x_[i] > t0 else 0.0
-        jac_[2, i] = on * (by_q * by_q * (e_d - e_g) - tau * c * e_g)
-        jac_[3, i] = on * (turn - tau * a * e_d)
-        jac_[4, i] = on * (-turn - tau * (b * e_b + c * e_g))
+        d, e, g = e_d[i], e_b[i], e_g[i]
+        turn = a * (by_p + by_q) * d - by_p * by_p * e + by_q * by_q * g
+        e_g[i] = on * (by_q * by_q * (d - g) - tau * c * g)
+        e_d[i] = on * (turn - tau * a * d)
+        e_b[i] = on * (-turn - tau * (b * e + c * g))
+    for i in range(n):
+        value[i] = ktl * by_ktl[i] + scale * offset
         jac_[5, i] = scale
     for i in range(n):
         tau = x_[i] - t0

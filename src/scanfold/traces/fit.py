@@ -16,6 +16,7 @@ from scanfold.fitting import evaluate, fit
 from scanfold.traces.exchange import exchanges_of, in_order
 from scanfold.traces.files import in_hours
 from scanfold.traces.request import FittingRequest
+from scanfold.traces.start import starts
 
 Array = npt.NDArray[np.float64]
 
@@ -77,7 +78,7 @@ def fit_trace_data(
         weights = np.full(array.sizes["time"], weights)
     ordered = bool(exchanges_of(request)) and request.model.ordered is not None
     fits = fit(
-        enough, request.model.function, request.params(), dim="time", weights=weights, guess="params", retry=False,
+        enough, request.model.function, starts(array, request), dim="time", weights=weights, guess="params", retry=False,
         covariance=ordered,
     )  # fmt: skip
     if ordered:

@@ -53,6 +53,8 @@ class TraceModel:
         ``"h"``, ``"1/h"``, or ``"signal"`` times either, where known.
     fixed : tuple of str
         Parameters that do not vary unless asked to.
+    linear : tuple of str
+        Parameters that the function is linear in, together: fits start from the best point of a grid of the others.
     exchanges : tuple of callables
         Each takes arrays of the parameters and returns those that change, to others that give the same curve; NaN
         where there are none. They hold where all that change vary.
@@ -68,6 +70,7 @@ class TraceModel:
     bounds: Bounds
     units: Mapping[str, str] = field(default_factory=dict)
     fixed: tuple[str, ...] = ()
+    linear: tuple[str, ...] = ()
     exchanges: tuple[Callable[[Values], Values], ...] = ()
     ordered: Callable[[Values], Any] | None = None
     source: str = ""
@@ -119,6 +122,7 @@ _UNITS = {
     "t0": _TIME, "ktl": _SPEED, "km": _RATE, "delta": _RATE, "beta": _RATE, "offset": _SIGNAL, "scale": "1",
     "G0": _SIGNAL, "Gu0": _SIGNAL, "amplitude": _SIGNAL, "rate": _RATE,
 }  # fmt: skip
+_LINEAR = ("ktl", "G0", "Gu0", "amplitude", "offset")
 _OFFSET = (-1e6, 1e6)
 _EGFP = "doi:10.1016/j.nano.2019.102077, Table 1"
 
@@ -130,7 +134,8 @@ def _built_in(
     defaults = {n: s[0] for n, s in settings.items()}
     bounds = {n: (s[1], s[2]) for n, s in settings.items()}
     units = {n: _UNITS[n] for n in settings}
-    return TraceModel(function.__name__, function, defaults, bounds, units, **more)
+    linear = tuple(n for n in settings if n in _LINEAR)
+    return TraceModel(function.__name__, function, defaults, bounds, units, linear=linear, **more)
 
 
 _START, _KM, _BETA = (0.0, -1.0, 1.0), (1.28, 1e-5, 30.0), (5.22e-3, 1e-5, 10.0)
