@@ -3,6 +3,7 @@
 from scanfold.detectors.assignment import assign
 from scanfold.detectors.baseline import subtract_baseline
 from scanfold.detectors.clustering import cluster
+from scanfold.detectors.com import center_of_mass
 from scanfold.detectors.field import electric_field
 from scanfold.detectors.gates import gates
 from scanfold.detectors.run import polarisation_map
@@ -12,6 +13,7 @@ from scanfold.detectors.virtual import virtual_maps
 
 __all__ = [
     "assign",
+    "center_of_mass",
     "cluster",
     "cluster_statistics",
     "electric_field",

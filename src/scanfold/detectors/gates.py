@@ -110,6 +110,7 @@ def gates(
     _responses(ds, tmpl)
     for spec in VARIABLES:
         ds[spec.name] = spec.make(ds[spec.name])
+    ds = ds.assign_coords({n: tmpl[n].variable for n in ("cluster", "axis") if n in tmpl.coords})
     ds.attrs = {"provenance": record("gates", {"template": tmpl["template"]}, options, of=tmpl.attrs.get("provenance"))}
     if ds["coverage"].chunks is None:
         warn_of_coverage(ds)

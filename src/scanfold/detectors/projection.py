@@ -146,6 +146,15 @@ class Projection:
         return signal
 
 
+@dataclass(frozen=True)
+class CountsProjection:
+    """Products of the counts alone: `Projection` without columns for the signal."""
+
+    def __call__(self, frames: Array, of_counts: Array, valid: Array) -> Array:
+        """Project frames (N, ky, kx) on columns (N, ky, kx, n)."""
+        return Projection()(frames, np.empty((*of_counts.shape[:-1], 0), np.float32), of_counts, valid)
+
+
 def put_logs(frames: Array, out: Array) -> None:
     """Put log1p of integer frames (N, P) into out, by table."""
     from scanfold.detectors import _moment_kernels as kernels

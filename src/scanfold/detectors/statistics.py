@@ -26,6 +26,7 @@ from scanfold.detectors.frames import (
     bad_pixels as find_bad_pixels,
 )
 from scanfold.detectors.labels import Labels, LabelsLike, as_labels, halves
+from scanfold.detectors.parts import scan_map
 from scanfold.detectors.sums import FrameSums
 
 _K = AXES
@@ -122,20 +123,20 @@ def cluster_statistics(
     checked = as_labels(labels, array, dims)
     known = given_center(center, array)
     annulus = _annulus(background, array, known)
+    if isinstance(bad_pixels, str) and bad_pixels != "auto":
+        raise InputError(f'bad_pixels={bad_pixels!r}; expected "auto" or an array of bool (ky, kx)')
+    mask = None if bad_pixels is None or isinstance(bad_pixels, str) else given_pixels(bad_pixels, array, "bad_pixels")
     sums = FrameSums(
         str(array.dtype), checked.count + 1, log=bool(log), dose=dose is not None, annulus=annulus,
         soft=checked.weights is not None,
     )  # fmt: skip
     columns, frames, counted = _columns(checked, dims, count_noise, seed)
     if dose is not None:
-        columns.append(scan_map(dose, array, dims))
+        columns.append(scan_map(dose, array, dims, "dose"))
     token = json.dumps(asdict(sums), sort_keys=True)
     packed = _apply.fold_scan(
         sums, sums.combine, array, *columns, core_dims=AXES, output={"row": sums.rows}, token=token, dtype="int64"
     )
-    mask = None if bad_pixels is None or isinstance(bad_pixels, str) else given_pixels(bad_pixels, array, "bad_pixels")
-    if isinstance(bad_pixels, str) and bad_pixels != "auto":
-        raise InputError(f'bad_pixels={bad_pixels!r}; expected "auto" or an array of bool (ky, kx)')
     ds = _derived(_unpacked(packed, sums), sums, frames, counted, checked)
     ds["valid"] = _valid(ds, mask, isinstance(bad_pixels, str))
     ds["center"] = known if known is not None else _center(ds)
@@ -200,18 +201,6 @@ def _columns(
     keys = np.where(rows < 0, -1, 2 * rows + half).astype(np.int64)
     counts = np.bincount(keys[keys >= 0], minlength=2 * labels.count + 2).reshape(-1, 2).astype(float)
     return [xr.DataArray(keys, dims=dims)], counts[:-1], counts.sum(axis=0)
-
-
-def scan_map(dose: xr.DataArray, array: xr.DataArray, dims: tuple[Any, ...]) -> xr.DataArray:
-    """Return a dose that fits the scan, in memory, as float64 without coordinates."""
-    given = dose if isinstance(dose, xr.DataArray) else xr.DataArray(np.asarray(dose), dims=dims)
-    expected = {d: array.sizes[d] for d in dims}
-    if dict(given.sizes) != expected:
-        raise InputError(f"dose has the sizes {dict(given.sizes)}, the scan {expected}")
-    values = given.transpose(*dims).compute().astype(np.float64).drop_vars(list(given.coords))
-    if not (np.isfinite(values) & (values > 0)).all():
-        raise InputError("dose must be finite and positive everywhere: counts are divided by it")
-    return values
 
 
 def _unpacked(packed: xr.DataArray, sums: FrameSums) -> dict[str, xr.DataArray]:

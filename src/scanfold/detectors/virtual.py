@@ -14,8 +14,9 @@ from scanfold import _apply
 from scanfold.conventions import InputError, Var, record, table
 from scanfold.detectors.frames import AXES, Array, beam_radius, frames_of, pixel_steps, radius_map
 from scanfold.detectors.gates import clipped_ring, ring_limits
-from scanfold.detectors.labels import LabelsLike, as_labels
+from scanfold.detectors.labels import LabelsLike
 from scanfold.detectors.moments import centre_of_mass, corrected, shot_noise
+from scanfold.detectors.parts import add_parts, like_scan, own_gate, scan_map, scan_shift
 from scanfold.detectors.projection import Projection
 from scanfold.detectors.templates import require
 
@@ -132,19 +133,21 @@ def virtual_maps(
                          else "the statistics were made without dose; make them with it too")  # fmt: skip
     layout = _Layout(tmpl.sizes["cluster"], bool(labels is not None), residual, descan is not None)
     columns, constants = _prologue(tmpl, gates, layout, whiten, ring_limits(roi, "roi"), _disc(disc), options)
-    extras = _extras(array, dims, labels, dose, descan, gates)
+    given = _positions(array, dims, labels, dose, descan, gates)
     annulus = options.get("annulus")
     projection = Projection(
         bool(options.get("log")), dose is not None, tuple(annulus) if annulus else None, residual, device
     )
     second = _apply.read_again(array) if tmpl["template"].chunks is not None else array
-    raw = _projected(second, projection, columns, tmpl["valid"], extras.get("dose"))
-    finish = _Finish(layout)
-    more = [extras[n] for n in ("index", "descan") if n in extras]
+    doses = [given["dose"]] if dose is not None else []
+    raw = add_parts(
+        lambda origin: projection, second, *columns, tmpl["valid"], positions=doses,
+        width=sum(c.sizes["n"] for c in columns) - residual, token=json.dumps(asdict(projection)),
+    )  # fmt: skip
+    more = [given[n] for n in ("gate", "descan") if n in given]
     out = _apply.apply_kernel(
-        finish, raw, constants, *more,
-        core_dims=[["column"], ["row", "constant"], *([[]] if "index" in extras else []),
-                   *([["axis"]] if "descan" in extras else [])],
+        _Finish(layout), raw, constants, *more,
+        core_dims=[["column"], ["row", "constant"], *([str(d) for d in m.dims if d not in dims] for m in more)],
         output={"map": layout.width}, token=f"finish {asdict(layout)}",
     )  # fmt: skip
     ds = _dataset(out, layout, array, tmpl)
@@ -308,62 +311,18 @@ def _constants(
     return out
 
 
-def _extras(
+def _positions(
     array: xr.DataArray, dims: tuple[Any, ...], labels: LabelsLike | None, dose: Any, descan: Any, gates: xr.Dataset
 ) -> dict[str, xr.DataArray]:
     """Return what goes with each position: the number of its gate, its dose, its descan."""
-    chunks = None if array.chunks is None else {d: array.chunksizes[d] for d in dims}
-    out: dict[str, xr.DataArray] = {}
+    given: dict[str, xr.DataArray] = {}
     if labels is not None:
-        checked = as_labels(labels, array, dims)
-        names = gates["cluster"].values
-        if checked.index is None:
-            assert checked.weights is not None
-            own = checked.weights.values.argmax(axis=-1)
-        else:
-            own = np.where(checked.index.values < 0, -1, checked.names[checked.index.values])
-        number = np.searchsorted(names, own)
-        known = np.isin(own, names)
-        out["index"] = xr.DataArray(np.where(known, number, len(names)).astype(np.int32), dims=dims)
+        given["gate"] = own_gate(labels, gates, array, dims)
     if dose is not None:
-        from scanfold.detectors.statistics import scan_map
-
-        out["dose"] = scan_map(dose, array, dims)
+        given["dose"] = scan_map(dose, array, dims, "dose")
     if descan is not None:
-        shape = {**{d: array.sizes[d] for d in dims}, "axis": 2}
-        if dict(descan.sizes) != shape:
-            raise InputError(f"descan has the sizes {dict(descan.sizes)}; expected {shape}")
-        out["descan"] = descan.transpose(*dims, "axis").drop_vars(list(descan.coords))
-    return (
-        out
-        if chunks is None
-        else {n: v.chunk({**chunks, **{d: -1 for d in v.dims if d not in dims}}) for n, v in out.items()}
-    )
-
-
-def _projected(
-    array: xr.DataArray, projection: Projection, columns: tuple[xr.DataArray, xr.DataArray], valid: xr.DataArray,
-    dose: xr.DataArray | None,
-) -> xr.DataArray:  # fmt: skip
-    """Project the frames; where chunks cut the detector, each part on its own, and add up."""
-    cuts = [np.cumsum([0, *(array.chunksizes[d] if array.chunks is not None else (array.sizes[d],))]) for d in AXES]
-    token = json.dumps(asdict(projection))
-    bare = array.drop_vars(list(array.coords))
-    signal, counts = columns
-    width = signal.sizes["n"] + counts.sizes["n"] - projection.residual
-    out: xr.DataArray | None = None
-    for rows in map(slice, cuts[0][:-1], cuts[0][1:]):
-        for cols in map(slice, cuts[1][:-1], cuts[1][1:]):
-            part = {"ky": rows, "kx": cols}
-            product = _apply.apply_kernel(
-                projection, bare.isel(part), *(c.isel(part).rename(n=f"n{i}") for i, c in enumerate((signal, counts))),
-                valid.drop_vars(list(valid.coords)).isel(part), *([] if dose is None else [dose]),
-                core_dims=[AXES, [*AXES, "n0"], [*AXES, "n1"], AXES, *([] if dose is None else [[]])],
-                output={"column": width}, token=token,
-            )  # fmt: skip
-            out = product if out is None else out + product
-    assert out is not None
-    return out
+        given["descan"] = scan_shift(descan, array, dims)
+    return {name: like_scan(values, array, dims) for name, values in given.items()}
 
 
 @dataclass(frozen=True)
