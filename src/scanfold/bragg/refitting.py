@@ -33,16 +33,9 @@ def refit(
     recorded = options_of(old)
     settings = starts(old, recorded, params)
     how = {k: recorded[k] for k in _OPTIONS} | {"guess": "params"} | dict(options)
-    if len(recorded["stages"]) > 1 and "stages" not in how:
-        names = recorded.get("stage_names") or [str(i) for i in range(len(recorded["stages"]))]
-        stages = dict(zip(names, recorded["stages"], strict=True))
-        how["stages"] = fitting.Stages(stages, style="staged", keep=bool(recorded["keep_stages"]))
     new = fitting.fit(again, measured.model, settings, dim=measured.dim, weights=measured.weights, **how)
     merged = {n: new[n].where(chosen, old[n]).assign_attrs(new[n].attrs) if n in new and new[n].dims == old[n].dims
               else old[n] for n in old.data_vars}  # fmt: skip
-    if "stage_values" in old and "stage_values" in new and new["stage_values"].dims == old["stage_values"].dims:
-        same = new["stage_values"].sizes == old["stage_values"].sizes
-        merged["stage_values"] = new["stage_values"].where(chosen, old["stage_values"]) if same else old["stage_values"]
     out = old.assign({n: v.astype(old[n].dtype).assign_attrs(old[n].attrs) for n, v in merged.items()})
     return type(result)(out, result.model, result.data, scheduler=result._scheduler)
 
