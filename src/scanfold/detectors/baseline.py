@@ -62,13 +62,13 @@ def subtract_baseline(maps: xr.Dataset, method: str = "median", *, region: Any =
     mask = _region(region, shape)
     if method == "roi" and mask is None:
         raise InputError('method="roi" needs region=(x0, y0, width, height) in scan pixels, or a map of bool')
-    positions = _positions(maps, dims)
+    positions = positions_of(maps, dims)
     out = maps.copy()
     for name in ("com_y", "com_x"):
         raw = maps[name].transpose(*dims, ...)
         output = {str(d): raw.sizes[d] for d in raw.dims}
         base = _apply.apply_whole(
-            _Baseline(method, mask, positions),
+            Baseline(method, mask, positions),
             raw,
             output=output,
             token=f"baseline {method} {_hash(mask)} {_hash(np.stack(positions))}",
@@ -110,7 +110,7 @@ def _region(region: Any, shape: tuple[int, ...]) -> Array | None:
     return given
 
 
-def _positions(maps: xr.Dataset, dims: Sequence[Any]) -> tuple[Array, ...]:
+def positions_of(maps: xr.Dataset, dims: Sequence[Any]) -> tuple[Array, ...]:
     """Return the coordinates of every position that a plane is fitted over."""
     names = [n for n in ("position_y", "position_x") if n in maps.coords]
     if len(names) == 2 and all(set(maps[n].dims) == set(dims) for n in names):
@@ -120,7 +120,9 @@ def _positions(maps: xr.Dataset, dims: Sequence[Any]) -> tuple[Array, ...]:
 
 
 @dataclass(frozen=True)
-class _Baseline:
+class Baseline:
+    """The baseline of maps, by method, over a mask of the scan, with the coordinates of its positions."""
+
     method: str
     mask: Array | None
     positions: tuple[Array, ...]

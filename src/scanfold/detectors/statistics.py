@@ -33,6 +33,7 @@ _K = AXES
 _CLUSTER = ("cluster", *_K)
 VARIABLES = (
     Var("frames", ("cluster", "half"), "float64", "frames (or weight) of each cluster in each random half"),
+    Var("frames_total", ("half",), "float64", "frames that count in the mean of all, in each half"),
     Var("counts_sum", ("cluster", "half", *_K), "float64", "sum of the counts", "count"),
     Var("counts_total", ("half", *_K), "float64", "sum of the counts of all frames", "count"),
     Var("signal_sum", ("cluster", "half", *_K), "float64", "sum of the preprocessed frames"),
@@ -238,6 +239,7 @@ def _derived(
         total = total - missing.isel(label=of_all).sum(("label", "half"))
     ds = xr.Dataset({
         "frames": n,
+        "frames_total": ("half", counted),
         "counts_sum": counts.isel(label=clusters).rename(label="cluster"),
         "counts_total": counts.isel(label=of_all).sum("label"),
         "signal_sum": signal.isel(label=clusters).rename(label="cluster"),
