@@ -98,7 +98,7 @@ class Clicks:
         """Raise unless all clicks were made."""
         if not self.done:
             raise InputError(
-                f"{len(self.points)} of {self.wanted} clicks were made; click in the pattern before it is closed"
+                f"{len(self.points)} of {self.wanted} clicks were made; click before the window is closed"
             )
 
 
