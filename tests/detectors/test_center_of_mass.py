@@ -39,6 +39,7 @@ def test_moments_are_those_of_a_loop(dtype, gate):
 @pytest.mark.parametrize("dtype", ["uint16", "uint32"])
 def test_integers_are_the_same_bits_whatever_the_chunks(dtype, gate):
     scan, _, _ = disc_scan(dtype)
+
     def maps(chunked: xr.DataArray) -> xr.Dataset:  # the record in the attributes names the chunks
         return det.center_of_mass(chunked, gate=gate, center=CENTER).drop_attrs()
 

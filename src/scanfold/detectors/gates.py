@@ -241,6 +241,13 @@ def _responses(ds: xr.Dataset, tmpl: xr.Dataset) -> None:
     ds["union_response"] = union.isel(column=slice(1, 3)).rename(shift)
 
 
+def slopes(mean: Array) -> list[Array]:
+    """Return the derivatives of a pattern along ky and kx: those of a cubic spline, true to steep edges."""
+    from scipy.ndimage import spline_filter1d
+
+    return [np.gradient(spline_filter1d(mean, 3, axis=axis, mode="mirror"), axis=axis) for axis in (0, 1)]
+
+
 def response(gate: Array, mean: Array, center: Array) -> Array:
     """Return the centre of mass of a pattern in a gate, from the centre, and its 2 × 2 response: (axis, 3)."""
     total = (gate * mean).sum()
@@ -249,6 +256,6 @@ def response(gate: Array, mean: Array, center: Array) -> Array:
     k = [np.arange(n) - c for n, c in zip(gate.shape, center, strict=True)]
     k = [k[0][:, None] + np.zeros(gate.shape), k[1][None] + np.zeros(gate.shape)]
     com = [float((gate * mean * ka).sum() / total) for ka in k]
-    slope = np.gradient(mean)
+    slope = slopes(mean)
     matrix = [[-float(((ka - ca) * gate * s).sum() / total) for s in slope] for ka, ca in zip(k, com, strict=True)]
     return np.array([[c, *row] for c, row in zip(com, matrix, strict=True)])

@@ -13,7 +13,7 @@ import xarray as xr
 from scanfold import _apply
 from scanfold.conventions import InputError, Var, record, table
 from scanfold.detectors.frames import AXES, Array, beam_radius, frames_of, pixel_steps, radius_map
-from scanfold.detectors.gates import clipped_ring, ring_limits
+from scanfold.detectors.gates import clipped_ring, ring_limits, slopes
 from scanfold.detectors.labels import LabelsLike
 from scanfold.detectors.moments import centre_of_mass, corrected, shot_noise
 from scanfold.detectors.parts import add_parts, like_scan, own_gate, scan_map, scan_shift
@@ -296,13 +296,13 @@ def _constants(
     out[:clusters, 0] = offsets
     pattern = np.where(valid.astype(bool) & np.isfinite(mean_counts), mean_counts, 0.0)
     firsts = [*range(18, 18 + 3 * clusters, 3), 10]
-    slopes = np.gradient(pattern)
+    slope = slopes(pattern)
     for row, first in enumerate(firsts):
         gate, *moments = (counts[..., first + i].astype(float) for i in range(3))
         total = (gate * pattern).sum()
         com = centre_of_mass(total, np.array([(m * pattern).sum() for m in moments]))
         out[row, 1:3] = com
-        response = [[-((m - c * gate) * s).sum() / total for s in slopes] if total > 0 else [np.nan] * 2
+        response = [[-((m - c * gate) * s).sum() / total for s in slope] if total > 0 else [np.nan] * 2
                     for m, c in zip(moments, com, strict=True)]  # fmt: skip
         out[row, 3:7] = np.ravel(response)
     out[clusters, 7] = used.sum()
