@@ -14,7 +14,10 @@ ESTIMATORS = ("ungated", "disc", "union", "union_response", "adaptive", "adaptiv
 
 
 def bragg_scan(shift: float, *, clusters: int = 4, partners: bool = False, shape=(20, 24), seed: int = 0):
-    """Return frames of a beam and one Bragg disc, or it and its partner, at an azimuth by cluster, labels and true shifts in pixels."""
+    """Return frames of a beam and a Bragg disc, or it and its partner, at an azimuth that is the cluster's.
+
+    With them the labels, and the true shifts in pixels.
+    """
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, clusters, shape)
     shifts = shift * rng.normal(size=(*shape, 2))

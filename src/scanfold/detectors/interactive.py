@@ -97,9 +97,7 @@ class Clicks:
     def require(self) -> None:
         """Raise unless all clicks were made."""
         if not self.done:
-            raise InputError(
-                f"{len(self.points)} of {self.wanted} clicks were made; click before the window is closed"
-            )
+            raise InputError(f"{len(self.points)} of {self.wanted} clicks were made; click before the window is closed")
 
 
 class PickedCenter(Clicks):

@@ -110,7 +110,8 @@ class Projection:
         flat = np.ascontiguousarray(frames).reshape(count, pixels)
         # Fresh memory for every product would cost more than the product.
         room = np.empty((1 if self.plain else 2, min(ROWS, count), pixels), np.float32)
-        with one_blas_thread():
+        # A frame may hold values that are not finite: its own row, and no other, becomes NaN.
+        with one_blas_thread(), np.errstate(invalid="ignore", over="ignore"):
             for first in range(0, count, ROWS):
                 part = slice(first, first + ROWS)
                 counts = self._counts(flat[part], good, room[0])

@@ -339,6 +339,8 @@ class _Finish:
         out = np.full((len(raw), layout.width), np.nan)
         if not len(raw):
             return out
+        finite = np.isfinite(raw).all(axis=1)
+        raw = np.where(finite[:, None], raw, np.nan)
         maps = {name: out[:, part] for name, part in layout.parts.items()}
         clusters, known = layout.clusters, constants[0]
         maps["score"][:] = raw[:, :clusters] - known[:clusters, 0]
@@ -352,7 +354,7 @@ class _Finish:
             maps["total"][:, place] = total
             maps["com_y"][:, place], maps["com_x"][:, place] = (com - moved).T
             maps["com_y_stderr"][:, place], maps["com_x_stderr"][:, place] = error.T
-        maps["frame_valid"][:, 0] = np.isfinite(raw).all(axis=1) & (counts[:, 0] > 0)
+        maps["frame_valid"][:, 0] = finite & (counts[:, 0] > 0)
         if layout.residual:
             score, inverse = maps["score"], known[:clusters, 8:]
             explained = np.einsum("nc,cd,nd->n", score, inverse, score)
