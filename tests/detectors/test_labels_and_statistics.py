@@ -202,7 +202,7 @@ def test_halves_are_equal_in_every_cluster_and_do_not_depend_on_chunks():
 def test_halves_of_real_structure_agree_and_those_of_noise_do_not():
     scan, labels, _ = disc_scan(mean=100.0)
     real = det.split_half(det.cluster_statistics(scan, labels, log=True))
-    assert (real["correlation"] > 0.6).all()
+    assert (real["correlation"] > 0.5).all()
     assert (real["ssim"] > real["ssim_shuffled"]).all()
     shuffled = np.random.default_rng(0).permutation(labels.ravel())
     with pytest.warns(UserWarning, match="may be noise"):

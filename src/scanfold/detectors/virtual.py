@@ -339,7 +339,7 @@ class _Finish:
         out = np.full((len(raw), layout.width), np.nan)
         if not len(raw):
             return out
-        finite = np.isfinite(raw).all(axis=1)
+        finite = np.asarray(np.isfinite(raw).all(axis=1))
         raw = np.where(finite[:, None], raw, np.nan)
         maps = {name: out[:, part] for name, part in layout.parts.items()}
         clusters, known = layout.clusters, constants[0]
