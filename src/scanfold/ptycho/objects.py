@@ -323,4 +323,6 @@ def checked(image: Any) -> xr.DataArray:
         array = xr.DataArray(values, dims=[f"dim_{i}" for i in range(values.ndim)])
     if array.ndim != 2:
         raise InputError(f"the object has shape {array.shape}; expected two dimensions, (rows, columns)")
-    return OBJECT.make(array.rename(dict(zip(array.dims, DIMS, strict=True))).drop_vars(array.coords))
+    name = {"long_name": array.attrs["long_name"]} if "long_name" in array.attrs else {}
+    made = OBJECT.make(array.rename(dict(zip(array.dims, DIMS, strict=True))).drop_vars(array.coords))
+    return made.assign_attrs(name)
