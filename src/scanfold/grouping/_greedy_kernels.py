@@ -49,13 +49,13 @@ def disjoint(candidates, valid, seeds, with_seed, used, wanted, out):
         How many of the first may be.
     seeds : (b,) int64
     with_seed : bool
-        Whether the seed is the first member, and must be free.
+        Whether the seed is a member too, and must be free.
     used : (n,) bool
         Written.
     wanted : int
         End after as many groups.
-    out : (b, C) int64
-        Columns of `candidates`, -1 for the seed itself; written for seeds that get a group.
+    out : (b, c) int64
+        Columns of `candidates`; written for seeds that get a group.
 
     Returns
     -------
@@ -71,9 +71,6 @@ def disjoint(candidates, valid, seeds, with_seed, used, wanted, out):
         if with_seed and used[seeds[b]]:
             continue
         at = 0
-        if with_seed:
-            out[b, 0] = -1
-            at = 1
         for column in range(valid[b]):
             if at < size and not used[candidates[b, column]]:
                 out[b, at] = column
@@ -81,6 +78,7 @@ def disjoint(candidates, valid, seeds, with_seed, used, wanted, out):
         if at == size:
             made[b] = True
             count += 1
+            used[seeds[b]] |= with_seed
             for c in range(size):
-                used[seeds[b] if out[b, c] < 0 else candidates[b, out[b, c]]] = True
+                used[candidates[b, out[b, c]]] = True
     return made

@@ -94,3 +94,60 @@ def _flat(array: xr.DataArray) -> xr.DataArray:
     if array.ndim == 1:
         return array
     return xr.DataArray(array.values.ravel(), dims="position", name=array.name, attrs=array.attrs)
+
+
+def to_pixels(scan: xr.Dataset, *, pixel_size: float | None = None, affine: Any = None) -> xr.Dataset:
+    """Return a scan with its positions, true and nominal, in pixels of the object.
+
+    Parameters
+    ----------
+    scan : Dataset
+        Positions in metres, or in pixels already.
+    pixel_size : float, optional
+        Metres in a pixel of the object. Where the scan has ``energy``, ``distance`` and ``detector_pixel``, it is
+        λ z / (N Δ), λ = hc / E; where it has ``pixel_size``, that.
+    affine : (2, 2) or (2, 3) array, optional
+        Applied to (y, x) in pixels after that: a rotation, a shear, and in a third column a shift.
+
+    Raises
+    ------
+    InputError
+        If positions are in metres and the size of a pixel is unknown.
+
+    Examples
+    --------
+    >>> scan = xr.Dataset(coords={n: ("position", [0.0, 2e-6], {"units": "m"}) for n in TRUE})
+    >>> to_pixels(scan, pixel_size=5e-7, affine=[[0, 1, 10], [1, 0, 0]]).position_y.values.tolist()
+    [10.0, 14.0]
+    """
+    units = {str(scan[n].attrs.get("units", "")) for n in TRUE if n in scan.variables}
+    step = 1.0
+    if units == {"m"}:
+        step = _object_pixel(scan) if pixel_size is None else pixel_size
+    elif units != {"pixel"}:
+        raise InputError(f"positions have units {sorted(units)}; expected both in m, or both in pixel")
+    matrix = np.eye(2, 3) if affine is None else np.asarray(affine, float)
+    if matrix.shape not in ((2, 2), (2, 3)):
+        raise InputError(f"affine has shape {matrix.shape}; expected (2, 2), or (2, 3) with a shift in pixels")
+    matrix = np.concatenate([matrix, np.zeros((2, 3 - matrix.shape[1]))], axis=1)
+    out = {}
+    for names in (TRUE, NOMINAL):
+        if names[0] in scan.variables:
+            y, x = (scan[n] / step for n in names)
+            for name, row in zip(names, matrix, strict=True):
+                out[name] = (row[0] * y + row[1] * x + row[2]).assign_attrs({**scan[name].attrs, "units": "pixel"})
+    return scan.assign_coords(out)
+
+
+def _object_pixel(scan: xr.Dataset) -> float:
+    if "pixel_size" in scan.variables:
+        return float(scan["pixel_size"])
+    missing = [n for n in ("energy", "distance", "detector_pixel") if n not in scan.variables]
+    if missing or "kx" not in scan.sizes:
+        raise InputError(f"positions are in m and the scan has no {', '.join(missing)}; pass pixel_size= in m")
+    joules = {"J": 1.0, "eV": 1.602176634e-19, "keV": 1.602176634e-16}
+    units = scan["energy"].attrs.get("units")
+    if units not in joules:
+        raise InputError(f"energy in {units!r}; expected J, eV or keV, or pass pixel_size= in m")
+    wavelength = 6.62607015e-34 * 299_792_458 / (float(scan["energy"]) * joules[units])
+    return wavelength * float(scan["distance"]) / (scan.sizes["kx"] * float(scan["detector_pixel"]))

@@ -1,0 +1,86 @@
+"""``scanfold group``: plan neighbour groups of a ptychography scan; gather their frames into a store if asked to."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from scanfold.conventions import InputError
+
+HELP = "choose groups of neighbouring positions of a ptychography scan"
+EXAMPLE = "scanfold group run.npz --nsamples 512 --gridsize 2 --out plan.zarr --gather groups.zarr --plot groups.png"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    parser.add_argument("file", help="NPZ, CXI, .ptyd, HDF5 with --field, or a store; or an index, FILE.positions")
+    parser.add_argument("--nsamples", type=int, required=True, metavar="N", help="how many groups, exactly")
+    parser.add_argument("--gridsize", type=int, default=1, metavar="G", help="groups have G² members (default 1)")
+    parser.add_argument("--K", type=int, metavar="K", help="nearest neighbours that a group is drawn from")
+    parser.add_argument("--seed", type=int, default=0, help="equal seeds give equal plans (default 0)")
+    parser.add_argument("--sampling", default="random", help="random, sequential, stratified, poisson_disk or local")
+    parser.add_argument("--policy", default="random", help="random, nearest, min_dist or 4_quadrant")
+    parser.add_argument("--include-seed", action="store_true", help="the seed is the first member")
+    parser.add_argument("--disjoint", action="store_true", help="no position is in two groups")
+    parser.add_argument("--max-radius", type=float, metavar="R", help="neighbours farther than this do not count")
+    parser.add_argument("--partition", metavar="NAME", help="groups never mix labels of this variable")
+    parser.add_argument("--oversample", action="store_true", help="allow more groups than positions")
+    parser.add_argument(
+        "--kind", choices=("amplitude", "intensity"), help="what the frames are, if not as the format says"
+    )
+    parser.add_argument("--field", action="append", default=[], metavar="FIELD=NAME", help="an array of an HDF5 file")
+    parser.add_argument("--out", required=True, metavar="STORE", help="store of the plan (zarr)")
+    parser.add_argument("--gather", metavar="STORE", help="also write the frames of the groups")
+    parser.add_argument("--plot", metavar="PATH", help="also draw the positions and groups")
+    parser.add_argument("--no-progress", action="store_true", help="keep quiet")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Plan, and write what was asked for."""
+    from scanfold.grouping import gather, plan_groups
+    from scanfold.runs import save
+
+    for name in ("out", "gather", "plot"):
+        path = getattr(arguments, name)
+        if path and not Path(path).absolute().parent.is_dir():
+            raise InputError(f"--{name} {path}: there is no folder {Path(path).parent}")
+    scan = _opened(arguments)
+    if not hasattr(scan, "variables") and (arguments.gather or arguments.plot):
+        raise InputError("an index holds positions only; --gather and --plot take the scan itself")
+    plan = plan_groups(
+        scan, nsamples=arguments.nsamples, gridsize=arguments.gridsize, K=arguments.K, seed=arguments.seed,
+        sampling=arguments.sampling, policy=arguments.policy, include_seed=arguments.include_seed,
+        disjoint=arguments.disjoint, max_radius=arguments.max_radius, partition=arguments.partition,
+        enable_oversampling=arguments.oversample,
+    )  # fmt: skip
+    saved = save(plan, arguments.out, progress=not arguments.no_progress)
+    part = f", {100 * float(plan['coverage']):.1f} % of the positions" if "coverage" in plan else ""
+    print(f"{saved.sizes['group']} groups of {saved.sizes['channel']}{part}")
+    print(f"wrote {arguments.out}")
+    if arguments.gather:
+        save(gather(scan, saved if plan.chunks else plan), arguments.gather, progress=not arguments.no_progress)
+        print(f"wrote {arguments.gather}")
+    if arguments.plot:
+        _draw(plan, scan, arguments.plot)
+        print(f"wrote {arguments.plot}")
+    return 0
+
+
+def _opened(arguments: argparse.Namespace) -> Any:
+    from scanfold.grouping import open_index
+    from scanfold.io import open_scan
+
+    if (Path(arguments.file) / "index.json").is_file():
+        return open_index(arguments.file)
+    fields = dict(item.partition("=")[::2] for item in arguments.field)
+    return open_scan(arguments.file, format="ptycho", fields=fields or None, kind=arguments.kind)
+
+
+def _draw(plan: Any, scan: Any, path: str) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from scanfold.grouping import draw_groups
+
+    draw_groups(plan, scan).figure.savefig(path, dpi=120)

@@ -1,0 +1,92 @@
+"""An index on disk gives the groups that positions in memory give, however it was cut."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from test_plan import KINDS, layout
+
+import scanfold as sf
+from scanfold import grouping
+from scanfold.conventions import InputError
+from scanfold.grouping import index as files
+from scanfold.grouping import streamed
+from scanfold.testing import raise_if_computes
+
+
+@pytest.fixture
+def small_tiles(monkeypatch):
+    monkeypatch.setattr(files, "TILE", 500)
+    monkeypatch.setattr(files, "LEAF", 32)
+    monkeypatch.setattr(files, "CHUNK", 1300)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("options", [{}, {"sampling": "sequential", "include_seed": True, "policy": "nearest"}])
+def test_plans_are_those_of_memory(kind, options, small_tiles, tmp_path):
+    points = layout(kind, 5000)
+    index = grouping.index_positions(points, tmp_path / "index")
+    for nsamples in (7, 5000):
+        expected = grouping.plan_groups(points, nsamples=nsamples, gridsize=2, seed=3, **options)
+        found = grouping.plan_groups(index, nsamples=nsamples, gridsize=2, seed=3, **options)
+        xr.testing.assert_identical(found.drop_attrs(), expected.drop_attrs())
+
+
+@pytest.mark.parametrize("block", [333, 2000])
+@pytest.mark.parametrize("sampling", ["random", "sequential"])
+def test_all_groups_streamed_to_a_store(block, sampling, small_tiles, tmp_path, monkeypatch):
+    points = layout("random", 5000)
+    index = grouping.index_positions(points, tmp_path / "index")
+    expected = grouping.plan_groups(points, nsamples=5000, gridsize=2, seed=3, sampling=sampling)
+    monkeypatch.setattr(streamed, "MOST", 100)
+    monkeypatch.setattr(streamed, "BLOCK", block)
+    with raise_if_computes():
+        plan = grouping.plan_groups(index, nsamples=5000, gridsize=2, seed=3, sampling=sampling)
+    saved = sf.save(plan, tmp_path / "plan.zarr", progress=False).compute()
+    order = np.argsort(saved.number.values)
+    np.testing.assert_array_equal(saved.number[order], np.arange(5000))
+    for name in ("nn_indices", "seed_index", "distance"):
+        np.testing.assert_array_equal(saved[name][order], expected[name])
+    with pytest.raises(
+        InputError, match=r"up to 100 groups at once, or one for each position block by block: nsamples=5000"
+    ):
+        grouping.plan_groups(index, nsamples=101)
+    with pytest.raises(InputError, match="disjoint may pass over seeds"):
+        grouping.plan_groups(index, nsamples=5000, disjoint=True)
+    with pytest.raises(InputError, match="sampling='stratified' needs all positions in memory"):
+        grouping.plan_groups(index, nsamples=10, sampling="stratified")
+
+
+def test_few_seeds_read_only_their_tiles(small_tiles, tmp_path, monkeypatch):
+    index = grouping.index_positions(layout("random", 20_000), tmp_path / "index")
+    read = []
+    monkeypatch.setattr(
+        files.PositionIndex, "_read", lambda *a, f=files.PositionIndex._read: (read.append(a[4] - a[3]), f(*a))[1]
+    )
+    grouping.plan_groups(index, nsamples=5, gridsize=2)
+    assert 0 < sum(read) / 2 < 3000
+
+
+def test_beside_its_store_and_made_again_when_that_changes(tmp_path):
+    points = layout("random", 300)
+    scan = xr.Dataset({n: ("position", points[:, i]) for i, n in enumerate(("position_y", "position_x"))})
+    sf.save(scan.chunk(position=100), tmp_path / "scan.zarr", progress=False)
+    index = grouping.index_positions(tmp_path / "scan.zarr")
+    assert index.path == str(tmp_path / "scan.zarr.positions")
+    assert grouping.index_positions(tmp_path / "scan.zarr") == grouping.open_index(index.path) == index
+    assert not list(tmp_path.glob("*.partial"))
+    sf.save(scan.chunk(position=100) + 1, tmp_path / "scan.zarr", progress=False, resume=False)
+    with pytest.raises(InputError, match="changed after its index"):
+        grouping.open_index(index.path)
+
+
+def test_bad_positions_and_folders(tmp_path):
+    points = layout("random", 50)
+    points[3] = np.inf
+    with pytest.raises(InputError, match="1 of 50 positions are NaN or infinite"):
+        grouping.index_positions(points, tmp_path / "index")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "other").mkdir()
+    with pytest.raises(InputError, match="is no index of positions"):
+        grouping.index_positions(layout("random", 50), tmp_path / "other")
+    with pytest.raises(InputError, match="pass the folder"):
+        grouping.index_positions(layout("random", 50))
