@@ -103,9 +103,10 @@ def draw_patterns(scan: xr.Dataset | xr.DataArray, *, number: int = 8) -> Any:
     )
     for ax in axes.ravel():
         ax.set_axis_off()
-    norm = LogNorm(max(top * 1e-6, float(np.min(shown[shown > 0]))), top)
+    bottom = max(top * 1e-6, float(np.min(shown[shown > 0])))
+    norm = LogNorm(bottom, top)
     for ax, frame, title in zip(axes.ravel(), shown, titles, strict=False):
-        image = ax.imshow(np.maximum(frame, norm.vmin), norm=norm, cmap="magma")
+        image = ax.imshow(np.maximum(frame, bottom), norm=norm, cmap="magma")
         ax.set_title(title, fontsize=8)
     figure.colorbar(image, ax=axes, label="intensity")
     return figure
@@ -116,6 +117,6 @@ def _whole(most: int) -> list[int]:
 
 
 def _label(positions: Any, axis: str) -> str:
-    held = positions.coords if isinstance(positions, xr.Dataset | xr.DataArray) else {}
+    held: Any = positions.coords if isinstance(positions, xr.Dataset | xr.DataArray) else {}
     units = held[f"position_{axis}"].attrs.get("units") if f"position_{axis}" in held else None
     return f"{axis} ({units})" if units else axis
