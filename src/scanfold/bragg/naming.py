@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from os.path import basename, splitext
 
 from scanfold.conventions import InputError
 
@@ -73,7 +73,7 @@ def keys_of(paths: Sequence[str], pattern: str = "auto") -> Named:
     >>> keys_of(["sample_A_signal.csv", "sample_B_signal.csv"]).keys
     ['sample_A', 'sample_B']
     """
-    stems = [Path(p).stem for p in paths]
+    stems = [splitext(basename(p))[0] for p in paths]
     named = _automatic(stems) if pattern == "auto" else _patterned(stems, pattern)
     seen: dict[Key, str] = {}
     for key, path in zip(named.keys, paths, strict=True):

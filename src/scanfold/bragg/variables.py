@@ -53,12 +53,12 @@ def dataset(
     attrs : mapping
         L, L0, t0, tstep.
     """
-    ds = xr.Dataset(attrs={k: attrs.get(k) for k in ATTRS if attrs.get(k) is not None})
-    for name, array in variables.items():
-        bare = array.drop_vars(list(array.coords))
-        ds[name] = bare.assign_attrs(SPEC[name].attrs() | {k: v for k, v in array.attrs.items() if k == "source"})
-    ds = ds.assign_coords({**coords, **axis})
-    return with_transmission(ds)
+    arrays = {
+        n: xr.Variable(a.dims, a.data, SPEC[n].attrs() | {k: v for k, v in a.attrs.items() if k == "source"})
+        for n, a in variables.items()
+    }
+    kept = {k: attrs[k] for k in ATTRS if attrs.get(k) is not None}
+    return with_transmission(xr.Dataset(arrays, coords={**coords, **axis}, attrs=kept))
 
 
 def axis_of_tof(times: Any, L: float) -> dict[str, xr.Variable]:
@@ -82,40 +82,42 @@ def _axis(times: Any, wavelength: Any) -> dict[str, xr.Variable]:
 
 def with_transmission(ds: xr.Dataset) -> xr.Dataset:
     """Return the Dataset with its transmission made again from its counts, if it has counts."""
-    if "signal" in ds and "openbeam" in ds:
-        ds = ds.drop_vars([n for n in _DERIVED if n in ds])
-        ratio, error = _divided(ds, "signal", "openbeam")
-        if "empty_signal" in ds:
-            empty, empty_err = _divided(ds, "empty_openbeam", "empty_signal")
-            ds = _put(ds, empty_ratio=empty, empty_ratio_err=empty_err)
-            packed = _apply.apply_kernel(
-                kernels.corrected, ratio, error, empty, empty_err, core_dims=[["tof"]] * 4, output=_packed(ds),
-                token="empty ratio",
-            )  # fmt: skip
-            ratio, error = packed.isel(column=0), packed.isel(column=1)
-        ds = _put(ds, transmission=ratio, transmission_err=error)
-    order = [n for n in SPEC if n in ds]
-    ds = ds[order].transpose(*scan_dims(ds), "tof")
-    return ds.assign_attrs(primary="transmission" if "transmission" in ds else order[0])
+    variables: dict[str, xr.Variable] = {str(n): ds.variables[n] for n in ds.data_vars}
+    if "signal" in variables and "openbeam" in variables:
+        counts = {n: xr.DataArray(v.data, dims=v.dims) for n, v in variables.items() if n not in _DERIVED}
+        derived = _derived(counts, ds.sizes["tof"])
+        variables |= {n: SPEC[n].make(a).variable for n, a in derived.items()}
+    dims = (*scan_dims(ds), "tof")
+    order = {n: variables[n].transpose(*(d for d in dims if d in variables[n].dims)) for n in SPEC if n in variables}
+    primary = "transmission" if "transmission" in order else next(iter(order))
+    return xr.Dataset(order, coords=ds.coords, attrs=ds.attrs | {"primary": primary})
 
 
-def _divided(ds: xr.Dataset, above: str, below: str) -> tuple[xr.DataArray, xr.DataArray]:
+def _derived(counts: Mapping[str, xr.DataArray], bins: int) -> dict[str, xr.DataArray]:
+    """Return the transmission, and the ratio of the empties where they were counted."""
+    ratio, error = _divided(counts, "signal", "openbeam", bins)
+    if "empty_signal" not in counts:
+        return {"transmission": ratio, "transmission_err": error}
+    empty, empty_err = _divided(counts, "empty_openbeam", "empty_signal", bins)
+    packed = _apply.apply_kernel(
+        kernels.corrected, ratio, error, empty, empty_err, core_dims=[["tof"]] * 4, output={"column": 2, "tof": bins},
+        token="empty ratio",
+    )  # fmt: skip
+    ratio, error = packed.isel(column=0), packed.isel(column=1)
+    return {"empty_ratio": empty, "empty_ratio_err": empty_err, "transmission": ratio, "transmission_err": error}
+
+
+def _divided(
+    counts: Mapping[str, xr.DataArray], above: str, below: str, bins: int
+) -> tuple[xr.DataArray, xr.DataArray]:
     """Return the ratio of two counts, each over its exposure, and its error."""
     one = xr.DataArray(1.0)
-    scale = ds.get(f"{below}_exposure", one) / ds.get(f"{above}_exposure", one)
+    scale = counts.get(f"{below}_exposure", one) / counts.get(f"{above}_exposure", one)
     packed = _apply.apply_kernel(
-        kernels.transmission, *(ds[n] for n in (above, f"{above}_err", below, f"{below}_err")), scale,
-        core_dims=[["tof"]] * 4 + [[]], output=_packed(ds), token="transmission",
+        kernels.transmission, *(counts[n] for n in (above, f"{above}_err", below, f"{below}_err")), scale,
+        core_dims=[["tof"]] * 4 + [[]], output={"column": 2, "tof": bins}, token="transmission",
     )  # fmt: skip
     return packed.isel(column=0), packed.isel(column=1)
-
-
-def _packed(ds: xr.Dataset) -> dict[str, int]:
-    return {"column": 2, "tof": ds.sizes["tof"]}
-
-
-def _put(ds: xr.Dataset, **arrays: xr.DataArray) -> xr.Dataset:
-    return ds.assign({n: SPEC[n].make(a.drop_vars(list(a.coords))) for n, a in arrays.items()})
 
 
 def counted(ds: xr.Dataset) -> list[str]:

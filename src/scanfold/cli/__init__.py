@@ -1,4 +1,4 @@
-"""The command ``scanfold``: ``doctor``, ``info``, ``fit``, ``report``, ``demo``, ``polar-map``."""
+"""The command ``scanfold``: ``doctor``, ``info``, ``fit``, ``bragg``, ``report``, ``demo``, ``polar-map``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scanfold import __version__
 from scanfold.conventions import ScanError
 
 #: The commands; each is a module here with `HELP`, `EXAMPLE`, `add_arguments(parser)` and `run(arguments)`.
-COMMANDS = ("doctor", "info", "fit", "report", "demo", "polar_map", "simulate", "group")
+COMMANDS = ("doctor", "info", "fit", "bragg", "report", "demo", "polar_map", "simulate", "group")
 #: Exit codes: wrong input or a run that failed, and the shell's for an interrupt.
 FAILED, INTERRUPTED = 2, 130
 

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Fit, and write what was asked for."""
     options = gather(arguments)
-    outputs = _check_outputs(options)
+    outputs = check_outputs(options)
     from scanfold.fitting import summary
     from scanfold.runs import save
 
@@ -160,7 +160,7 @@ def _workers(options: Mapping[str, Any]) -> Any:
     return clients.local_client(options["workers"]) if options["workers"] else nullcontext()
 
 
-def _check_outputs(options: Mapping[str, Any]) -> dict[str, Path]:
+def check_outputs(options: Mapping[str, Any]) -> dict[str, Path]:
     """Return the paths of what is written after the fit; their folders must exist now, not in an hour."""
     outputs = {name: Path(options[name]) for name in ("csv", "plots", "report") if options[name]}
     for name, path in outputs.items():
