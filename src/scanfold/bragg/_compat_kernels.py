@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numba import carray
 
-from scanfold._jit_kernels import callback, jit
+from scanfold._jit_kernels import jit
 from scanfold.bragg._detector_kernels import detect, index_of, is_active
 from scanfold.bragg._sections_kernels import last_points
 from scanfold.bragg._sigma_kernels import (
@@ -25,7 +25,6 @@ from scanfold.bragg._sigma_kernels import (
     role,
 )
 from scanfold.bragg._transmission_kernels import acts_before, all_planes, by_fraction, first_planes, section_slope
-from scanfold.fitting._lineshape_kernels import LEAF
 from scanfold.fitting._special_kernels import erfcx
 
 _jit = jit()
@@ -188,12 +187,3 @@ def compat(n, k, x, p, aux, aux_size, y, jac):
     """Transmission at wavelengths, the response acting on σ."""
     compat_transmission(carray(x, n), carray(p, k), carray(aux, aux_size), carray(y, n), carray(jac, (k, n)))
 
-
-_compiled: dict = {}
-
-
-def leaf_address():
-    """Return the address of the leaf, compiled when first asked for."""
-    if "leaf" not in _compiled:
-        _compiled["leaf"] = callback(LEAF, compat, cache=True)
-    return _compiled["leaf"].address

@@ -9,7 +9,7 @@ import math
 import numpy as np
 from numba import carray
 
-from scanfold._jit_kernels import callback, jit
+from scanfold._jit_kernels import jit
 from scanfold.bragg._detector_kernels import bin_averages, detect, index_of, is_active, respond
 from scanfold.bragg._sigma_kernels import (
     ALPHA0,
@@ -38,7 +38,6 @@ from scanfold.bragg._sigma_kernels import (
     role,
     temperature_weights,
 )
-from scanfold.fitting._lineshape_kernels import LEAF
 
 _jit = jit()
 
@@ -260,12 +259,3 @@ def physical(n, k, x, p, aux, aux_size, y, jac):
     """Transmission in bins, the response acting on what the detector sees."""
     transmission(carray(x, n), carray(p, k), carray(aux, aux_size), carray(y, n), carray(jac, (k, n)))
 
-
-_compiled: dict = {}
-
-
-def leaf_address():
-    """Return the address of the leaf, compiled when first asked for."""
-    if "leaf" not in _compiled:
-        _compiled["leaf"] = callback(LEAF, physical, cache=True)
-    return _compiled["leaf"].address

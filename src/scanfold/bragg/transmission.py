@@ -70,13 +70,14 @@ class Transmission:
     def __call__(self, wavelength: Any, **values: Any) -> Array:
         """Return the transmission at wavelengths (n), averaged over their bins."""
         from scanfold.fitting._fit_kernels import leaf_rows
+        from scanfold.fitting.compiled import own_leaf_address
 
         x = np.ascontiguousarray(np.atleast_1d(wavelength), np.float64)
         settings = {**dict(zip(self.names, self.values, strict=True)), **values}
         function = self.baked(settings)
         p = np.array([[float(settings[n]) for n in self.names]])
         y, jac = np.empty((1, x.size)), np.empty((1, len(self.names), x.size))
-        leaf_rows(function.address(), x, p, function.constants(x, derivatives=False), y, jac)
+        leaf_rows(own_leaf_address(function.leaf), x, p, function.constants(x, derivatives=False), y, jac)
         return np.asarray(y[0])
 
     def baked(self, values: Mapping[str, float]) -> Transmission:
@@ -87,26 +88,22 @@ class Transmission:
             temperatures = (temperature,)
         return replace(self, phases=phases, temperatures=temperatures)
 
+    @property
+    def leaf(self) -> str:
+        """Where the compiled leaf is."""
+        form = "_compat_kernels:compat" if self.compat else "_transmission_kernels:physical"
+        return f"scanfold.bragg.{form}"
+
     def component(self, prefix: str, x: Array) -> Component:
         """Return it as one leaf of a compiled model; scanfold.fitting asks for it."""
         turning = [n for n in self.active if n[:2] in ("θ_", "ϕ_", "η_")]
         if turning:
             raise Unsupported(f"NCrystal itself turns a crystal ({', '.join(turning)}), in Python")
-        return Component("own", tuple(prefix + n for n in self.names), function=self)
+        return Component(self.leaf, tuple(prefix + n for n in self.names), function=self)
 
     def constants(self, x: Array, *, derivatives: bool = True) -> Array:
         """Return the constants of the leaf on an axis; kept per process."""
         return _constants(self, np.ascontiguousarray(x, np.float64).tobytes(), derivatives)
-
-    def address(self) -> int:
-        """Return the address of the leaf in this process."""
-        if self.compat is not None:
-            from scanfold.bragg._compat_kernels import leaf_address as compat_address
-
-            return int(compat_address())
-        from scanfold.bragg._transmission_kernels import leaf_address
-
-        return int(leaf_address())
 
     def grid(self, x: Array) -> Grid:
         """Return the cells that the kernel works on."""

@@ -84,7 +84,7 @@ def _evaluate(
                 y, jac[:, first : first + sizes[o]] = _user_leaf(component, x, own)
             else:
                 y, part = np.empty((p.shape[0], x.size)), np.empty((p.shape[0], sizes[o], x.size))
-                leaf_rows(address(component), x, own, component.aux, y, part)
+                leaf_rows(address(component), x, own, component.constants(x), y, part)
                 jac[:, first : first + sizes[o]] = part
             stack.append((y, first, first + sizes[o]))
         else:

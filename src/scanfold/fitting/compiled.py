@@ -74,7 +74,7 @@ def layout(problem: Problem) -> dict[str, Any]:
     """Return the arrays of a `Program`, without the addresses."""
     sizes = np.array([len(c.names) for c in problem.components], np.int64)
     names = [n for c in problem.components for n in c.names]
-    aux = [c.aux for c in problem.components]
+    aux = [c.constants(problem.x) for c in problem.components]
     starts = np.concatenate([[0], np.cumsum([a.size for a in aux])]).astype(np.int64)
     code = [c for _, c in problem.expressions]
     return {

@@ -70,6 +70,11 @@ class Component:
     function: Callable[..., Any] | None = None
     arguments: tuple[str, ...] = ()
 
+    def constants(self, x: Array) -> Array:
+        """Return the constants of the leaf on an axis: `aux`, or what its function makes of the axis in each process."""
+        make = getattr(self.function, "constants", None)
+        return self.aux if make is None else np.asarray(make(x), np.float64)
+
     def __dask_tokenize__(self) -> Any:
         """Identify the component by content: a function by its code, so that a re-run notebook cell is the same."""
         return self.leaf, self.names, tokenize(self.aux), function_token(self.function)
@@ -112,6 +117,8 @@ def _component(model: lmfit.Model, x: Array) -> Component:
         return Component("basis", tuple(f"{prefix}s{j}" for j in range(model.nknots)), np.array(rows, float).ravel())
     if isinstance(model, models.ExpressionModel):
         return _expression(model)
+    if (own := own_component(model, x)) is not None:
+        return own
     arguments, options = _arguments(model)
     if model.func in _POWERS:
         return _polynomial(tuple(prefix + a for a in arguments), _POWERS[model.func], x)
@@ -131,6 +138,16 @@ def _component(model: lmfit.Model, x: Array) -> Component:
     function = model.func if direct else functools.partial(model.func, **options)
     names = tuple(prefix + a for a in arguments)
     return Component("user", names, np.full(1, ACCURATE), function=function, arguments=tuple(arguments))
+
+
+def own_component(model: lmfit.Model, x: Array) -> Component | None:
+    """Return the component that a model's function makes of itself, if it does.
+
+    Such a function has ``component(prefix, x)``, which returns a Component with a leaf ``"module:function"`` and itself
+    as function, and ``constants(x)``, the constants of the leaf on an axis, which stay in the process that makes them.
+    """
+    make = getattr(model.func, "component", None)
+    return None if make is None else make(model.prefix, x)
 
 
 def _polynomial(names: tuple[str, ...], powers: tuple[int, ...], x: Array) -> Component:
