@@ -14,7 +14,7 @@ from scanfold.bragg._response_kernels import (
     decays,
     half_taps,
     mix,
-    taps_of,
+    smear,
 )
 from scanfold.bragg._sigma_kernels import (
     ACTIVE,
@@ -99,35 +99,22 @@ def respond(p, aux, length, cell, cell_at, channels, impulses, moved, detected):
     sums = np.zeros((c, cells))
     for r in range(c):
         cell_sums(length, cell, 0, length.size, channels[r], impulses[r], moved[r], sums[r])
-        sums[r] /= step
+        for i in range(cells):
+            sums[r, i] /= step
+            detected[r, i] = sums[r, i]
     if kind == NO_RESPONSE:
-        detected[:c] = sums
         return
     if kind == MEASURED:
         at = int(aux[TAPS_AT])
         taps = aux[at : at + int(aux[TAPS])]
         for r in range(c):
-            convolve(sums[r], taps, 0, cells, detected[r])
+            convolve(sums[r], taps, 0, cells, 0, cells, detected[r])
         return
-    scale = 1.0 / (aux[PER_MICROSECOND] * step)
+    scale = aux[PER_MICROSECOND] / step
     width = max(role(p, aux, ALPHA0 + 4, 0.0), 1.0e-3) * scale
-    smear(True, width, sums, c, 0, cells, detected, detected[c + 4])
-    detected[c + 4] *= scale
-
-
-@_jit
-def smear(square, width, sums, c, first, last, out, by_width):
-    """Convolve c channels with a Gaussian or square of a width in cells; fill also the derivative of the first."""
-    half = half_taps(square, width)
-    taps = np.empty(2 * half + 1)
-    taps_of(square, width, taps)
-    for r in range(c):
-        convolve(sums[r], taps, first, last, out[r])
-    h = 1.0e-4 * width
-    upper, lower = np.empty(taps.size), np.empty(taps.size)
-    taps_of(square, width + h, upper)
-    taps_of(square, width - h, lower)
-    convolve(sums[0], (upper - lower) / (2.0 * h), first, last, by_width)
+    smear(True, width, sums, 0, cells, 0, cells, detected, detected[c + 4])
+    for i in range(cells):
+        detected[c + 4, i] *= scale
 
 
 @_jit
@@ -219,9 +206,9 @@ def _one_response(p, aux, d, first, last, length, cell, cell_at, channels, impul
             out[r, i] /= step
     if gauss:
         for r in range(c + 2):
-            work[r, low:high] = out[r, low:high]
-        smear(False, sigma / step, work[:, low:high], c + 2, first - low, last - low, out[:, low:high],
-              out[c + 2, low:high])  # fmt: skip
+            for i in range(low, high):
+                work[r, i] = out[r, i]
+        smear(False, sigma / step, work[: c + 2], low, high, first, last, out, out[c + 2])
         for i in range(first, last):
             out[c + 2, i] /= step
 

@@ -42,22 +42,22 @@ def causal(length, cell, first, last, values, impulses, moved, rate, decay, out)
 
     Before the first segment f is as on it. The state y obeys y′ = rate·(f − y), hence ∫y = ∫f − Δy/rate.
     """
-    y = values[first]
+    y, inverse = values[first], 1.0 / rate
     for j in range(first, last):
         new = values[j] + (y - values[j]) * decay[j]
-        out[cell[j]] += values[j] * length[j] - (new - y) / rate
+        out[cell[j]] += values[j] * length[j] - (new - y) * inverse
         y = new + rate * impulses[j] if moved else new
 
 
 @_jit
 def anticausal(length, cell, first, last, values, impulses, moved, rate, decay, out):
     """Add to out (cells) the same with f(x + Δ)."""
-    y = values[last - 1]
+    y, inverse = values[last - 1], 1.0 / rate
     for j in range(last - 1, first - 1, -1):
         if moved and j < last - 1:
             y += rate * impulses[j]
         new = values[j] + (y - values[j]) * decay[j]
-        out[cell[j]] += values[j] * length[j] - (new - y) / rate
+        out[cell[j]] += values[j] * length[j] - (new - y) * inverse
         y = new
 
 
@@ -65,11 +65,11 @@ def anticausal(length, cell, first, last, values, impulses, moved, rate, decay, 
 def by_rate(length, cell, first, last, backwards, values, rate, decay, out):
     """Add to out (cells) the derivative by the rate of what `causal` or `anticausal` adds for a function."""
     begin, end, turn = (last - 1, first - 1, -1) if backwards else (first, last, 1)
-    y, z = values[begin], 0.0
+    y, z, inverse = values[begin], 0.0, 1.0 / rate
     for j in range(begin, end, turn):
         new = values[j] + (y - values[j]) * decay[j]
         slope = z * decay[j] - (y - values[j]) * length[j] * decay[j]
-        out[cell[j]] += (new - y) / (rate * rate) - (slope - z) / rate
+        out[cell[j]] += ((new - y) * inverse - (slope - z)) * inverse
         y, z = new, slope
 
 
@@ -131,18 +131,37 @@ def half_taps(square, width):
 
 
 @_fast
-def convolve(values, taps, first, last, out):
-    """Fill out[first:last]: Σ taps[h + k]·values[c − k]; beyond its ends, values goes on as it ends there."""
-    half, end = (taps.size - 1) // 2, values.size - 1
+def convolve(values, taps, begin, end, first, last, out):
+    """Fill out[first:last]: Σ taps[h + k]·values[c − k]; beyond begin … end − 1, values goes on as it ends there."""
+    half = (taps.size - 1) // 2
     for c in range(first, last):
         s = 0.0
-        if c - half >= 0 and c + half <= end:
+        if c - half >= begin and c + half < end:
             for k in range(taps.size):
                 s += taps[k] * values[c + half - k]
         else:
             for k in range(taps.size):
-                s += taps[k] * values[min(max(c + half - k, 0), end)]
+                s += taps[k] * values[min(max(c + half - k, begin), end - 1)]
         out[c] = s
+
+
+@_jit
+def smear(square, width, sums, begin, end, first, last, out, by_width):
+    """Convolve channels (c, cells) with a Gaussian or square of a width in cells, for the cells first … last − 1.
+
+    Cells begin … end − 1 of them are known. by_width (cells) is filled with the derivative of the first channel.
+    """
+    half = half_taps(square, width)
+    taps, lower = np.empty(2 * half + 1), np.empty(2 * half + 1)
+    taps_of(square, width, taps)
+    for r in range(sums.shape[0]):
+        convolve(sums[r], taps, begin, end, first, last, out[r])
+    h = 1.0e-4 * width
+    taps_of(square, width + h, taps)
+    taps_of(square, width - h, lower)
+    for k in range(taps.size):
+        taps[k] = (taps[k] - lower[k]) / (2.0 * h)
+    convolve(sums[0], taps, begin, end, first, last, by_width)
 
 
 @_jit

@@ -128,7 +128,7 @@ def sphere_scattering(wavelength, radius, contrast):
         return 0.0
     volume = 4.0 / 3.0 * math.pi * radius**3
     area = wavelength * wavelength / (2.0 * math.pi * radius * radius)
-    return 1.0e8 * VOIDS * (1.0 - VOIDS) * volume * contrast * contrast * area * shape
+    return 1.0e8 * VOIDS * volume * contrast * contrast * area * shape
 
 
 @_jit

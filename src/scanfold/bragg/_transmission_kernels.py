@@ -63,6 +63,19 @@ def first_planes(aux):
 
 
 @_jit
+def falling_to_rising(values):
+    """Return the order in which values rise; they come nearly in falling order."""
+    order = np.empty(values.size, np.int64)
+    for i in range(values.size):
+        k, new = i, values.size - 1 - i
+        while k > 0 and values[order[k - 1]] > values[new]:
+            order[k] = order[k - 1]
+            k -= 1
+        order[k] = new
+    return order
+
+
+@_jit
 def cut(aux, edges, length, middle, cell, cell_at, on):
     """Cut the cells at the edges; fill the segments, the first of each cell, and where each plane is on last.
 
@@ -70,7 +83,7 @@ def cut(aux, edges, length, middle, cell, cell_at, on):
     """
     cells, start, step = int(aux[CELLS]), aux[START], aux[STEP]
     end = start + cells * step
-    order = np.argsort(edges)
+    order = falling_to_rising(edges)
     e = 0
     while e < edges.size and edges[order[e]] <= start:
         on[order[e]] = -1
@@ -145,10 +158,14 @@ def transmission(x, p, aux, y, jac):
     room = cells + planes
     length, middle, cell = np.empty(room), np.empty(room), np.empty(room, np.int64)
     cell_at = np.empty(cells + 1, np.int64)
-    edges = (2.0 * d - offset) / stretch
+    edges = np.empty(planes)
+    for g in range(planes):
+        edges[g] = (2.0 * d[g] - offset) / stretch
     count = cut(aux, edges, length, middle, cell, cell_at, on)
     length, middle, cell = length[:count], middle[:count], cell[:count]
-    wavelengths = stretch * middle + offset
+    wavelengths = np.empty(count)
+    for j in range(count):
+        wavelengths[j] = stretch * middle[j] + offset
     v = np.empty(phases)
     fractions(p, aux, v)
     sections = np.empty((phases, count))
@@ -244,11 +261,13 @@ def by_calibration(p, aux, index, stretch, middle, wavelengths, first, d, q, nod
     """Fill slope (segments) of Σ v·section by L0 or t0, the edges held: true wavelength is stretch·λ + t0·h/(mL)."""
     h = 1.0e-4
     slope[:] = 0.0
-    work = np.empty(slope.size)
+    work, near = np.empty(slope.size), np.empty(slope.size)
     for i in range(v.size):
         part = slice(first[i], first[i + 1])
         for sign in (1.0, -1.0):
-            phase_section(p, aux, i, nodes, wavelengths + sign * h, d[part], q[part], on[part], work)
+            for j in range(slope.size):
+                near[j] = wavelengths[j] + sign * h
+            phase_section(p, aux, i, nodes, near, d[part], q[part], on[part], work)
             for j in range(slope.size):
                 slope[j] += sign * v[i] * work[j] / (2.0 * h)
     for j in range(slope.size):

@@ -69,8 +69,7 @@ def grid_of(function: Transmission, x: Array) -> Grid:
     """Return the cells for the bins of an axis: whole numbers of them to a bin, where the bins are equal."""
     low, high = bin_edges(x, function.bin_width)
     narrowest = float((high - low).min())
-    finer = 4 if function.response in ("square", "measured") else 1
-    step = narrowest / (finer * max(1, math.ceil(narrowest / WIDEST - 1e-6)))
+    step = narrowest / (_finer(function) * max(1, math.ceil(narrowest / WIDEST - 1e-6)))
     margin = 0.0 if function.response == "none" else MARGIN
     before = math.ceil(margin / step)
     while before > 0 and low.min() - before * step < SHORTEST:
@@ -81,6 +80,15 @@ def grid_of(function: Transmission, x: Array) -> Grid:
     places = np.where(np.abs(places - rounded) < 1e-6, rounded, places)
     cells = math.ceil(float(places.max())) + math.ceil(margin / step)
     return Grid(start, step, cells, places)
+
+
+def _finer(function: Transmission) -> int:
+    """Return into how many cells a bin is cut for a response that knows cells only, not the edges in them."""
+    if function.response in ("square", "measured"):
+        return 4
+    values = dict(zip(function.names, function.values, strict=True))
+    gaussian = any(values.get(n, 0.0) != 0.0 or n in function.active for n in ("σ0", "σ1", "σ2"))
+    return 2 if gaussian and not function.compat else 1
 
 
 def head(function: Transmission, x: Array, derivatives: bool) -> Array:

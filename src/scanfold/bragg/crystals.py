@@ -19,7 +19,7 @@ from scanfold.conventions import InputError
 Array = npt.NDArray[np.float64]
 
 #: Step (Å) of the tables of the smooth part: NCrystal's kinks between its own points count to 10⁻⁶ then.
-TABLE_STEP = 1.0e-4
+TABLE_STEP = 5.0e-5
 #: NCrystal's wavelength of a neutron of 1 eV, squared, and h/m of the neutron (Å m/s): λ = HM·t/L.
 HM = 3956.0340062
 #: Along the beam, as NCrystal's laboratory frame has it.

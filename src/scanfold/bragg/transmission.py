@@ -86,7 +86,8 @@ class Transmission:
         temperatures, temperature = self.temperatures, float(values.get("temp", self.temperatures[0]))
         if not min(temperatures) <= temperature <= max(temperatures):
             temperatures = (temperature,)
-        return replace(self, phases=phases, temperatures=temperatures)
+        widths = [n for n in ("σ0", "σ1", "σ2") if values.get(n)]
+        return replace(self, phases=phases, temperatures=temperatures, active=(*self.active, *widths))
 
     @property
     def leaf(self) -> str:
