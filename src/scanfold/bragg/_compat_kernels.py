@@ -186,4 +186,3 @@ def by_response(p, aux, total, factor, taps, y, jac):
 def compat(n, k, x, p, aux, aux_size, y, jac):
     """Transmission at wavelengths, the response acting on σ."""
     compat_transmission(carray(x, n), carray(p, k), carray(aux, aux_size), carray(y, n), carray(jac, (k, n)))
-

@@ -173,7 +173,7 @@ def transmission(x, p, aux, y, jac):
         part = slice(first[i], first[i + 1])
         phase_section(p, aux, i, nodes, wavelengths, d[part], q[part], on[part], sections[i])
     channels, impulses, moved, names = channels_of(
-        p, aux, first, d, q, nodes, on, edges, stretch, middle, wavelengths, sections, v
+        p, aux, first, d, q, nodes, on, edges, stretch, length, middle, wavelengths, sections, v
     )
     detected = np.zeros((names.size + 7, cells))
     respond(p, aux, length, cell, cell_at, channels, impulses, moved, detected)
@@ -182,7 +182,7 @@ def transmission(x, p, aux, y, jac):
 
 
 @_jit
-def channels_of(p, aux, first, d, q, nodes, on, edges, stretch, middle, wavelengths, sections, v):
+def channels_of(p, aux, first, d, q, nodes, on, edges, stretch, length, middle, wavelengths, sections, v):
     """Return channels and impulses (c, segments), whether there are impulses (c), and their parameters (c).
 
     The first channel is the transmission itself, under the name −1.
@@ -214,13 +214,13 @@ def channels_of(p, aux, first, d, q, nodes, on, edges, stretch, middle, waveleng
             moved[r] = True
             for g in range(d.size):
                 step = edges[g] / stretch if index == index_of(aux, L0) else -aux[PER_SECOND] / stretch
-                add_impulse(channels[0], on[g], step, impulses[r])
+                add_impulse(channels[0], middle, length, on[g], step, impulses[r])
         elif not by_fraction(aux, index, sections, v, total, slope):
             section_slope(p, aux, first, index, d, q, nodes, on, wavelengths, sections, v, slope, shift)
             for g in range(d.size):
                 if shift[g] != 0.0:
                     moved[r] = True
-                    add_impulse(channels[0], on[g], 2.0 * shift[g] / stretch, impulses[r])
+                    add_impulse(channels[0], middle, length, on[g], 2.0 * shift[g] / stretch, impulses[r])
         for j in range(count):
             own[j] = -thickness * slope[j] * channels[0, j]
     return channels, impulses, moved, names
@@ -239,10 +239,23 @@ def acts_before(aux, index):
 
 
 @_jit
-def add_impulse(values, segment, step, impulses):
-    """Add what moving the edge at the end of a segment by `step` does: the drop there, all at one place."""
-    if 0 <= segment < values.size - 1:
-        impulses[segment] += (values[segment] - values[segment + 1]) * step
+def add_impulse(values, middle, length, segment, step, impulses):
+    """Add what moving the edge at the end of a segment by `step` does: the drop there, all at one place.
+
+    The values are those of the middles of both segments; between them goes the slope beside the edge, that of two
+    neighbours which have no edge between them.
+    """
+    s = segment
+    if not 0 <= s < values.size - 1:
+        return
+    slope = np.inf
+    for j in (s - 1, s + 1):
+        if 0 <= j < values.size - 1 and middle[j + 1] > middle[j]:
+            own = (values[j + 1] - values[j]) / (middle[j + 1] - middle[j])
+            slope = own if abs(own) < abs(slope) else slope
+    if slope == np.inf:
+        slope = 0.0
+    impulses[s] += (values[s] - values[s + 1] + 0.5 * slope * (length[s] + length[s + 1])) * step
 
 
 @_jit
@@ -277,4 +290,3 @@ def by_calibration(p, aux, index, stretch, middle, wavelengths, first, d, q, nod
 def physical(n, k, x, p, aux, aux_size, y, jac):
     """Transmission in bins, the response acting on what the detector sees."""
     transmission(carray(x, n), carray(p, k), carray(aux, aux_size), carray(y, n), carray(jac, (k, n)))
-

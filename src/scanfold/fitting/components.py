@@ -72,7 +72,7 @@ class Component:
 
     def constants(self, x: Array) -> Array:
         """Return the constants of the leaf on an axis: `aux`, or what its function makes of the axis in each process."""
-        make = getattr(self.function, "constants", None)
+        make = getattr(self.function, "constants", None) if ":" in self.leaf else None
         return self.aux if make is None else np.asarray(make(x), np.float64)
 
     def __dask_tokenize__(self) -> Any:
