@@ -71,7 +71,7 @@ class Component:
     arguments: tuple[str, ...] = ()
 
     def constants(self, x: Array) -> Array:
-        """Return the constants of the leaf on an axis: `aux`, or what its function makes of the axis in each process."""
+        """Return the constants of the leaf on an axis: `aux`, or what its function makes of it in each process."""
         make = getattr(self.function, "constants", None) if ":" in self.leaf else None
         return self.aux if make is None else np.asarray(make(x), np.float64)
 
