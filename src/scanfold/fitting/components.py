@@ -117,8 +117,8 @@ def _component(model: lmfit.Model, x: Array) -> Component:
         return Component("basis", tuple(f"{prefix}s{j}" for j in range(model.nknots)), np.array(rows, float).ravel())
     if isinstance(model, models.ExpressionModel):
         return _expression(model)
-    if (own := own_component(model, x)) is not None:
-        return own
+    if (whole := own_component(model, x)) is not None:
+        return whole
     arguments, options = _arguments(model)
     if model.func in _POWERS:
         return _polynomial(tuple(prefix + a for a in arguments), _POWERS[model.func], x)
