@@ -42,11 +42,11 @@ def test_one_bright_pixel_does_not_darken_the_rest():
 
 
 def test_axes_and_colours_are_labelled():
-    array = xr.DataArray(np.ones((4, 5), complex), dims=("patch_y", "patch_x"), attrs={"long_name": "probe: disk"})
+    array = xr.DataArray(np.ones((4, 5), complex), dims=("probe_y", "probe_x"), attrs={"long_name": "probe: disk"})
     figure = Figure()
     ax = complex_image(array.chunk(), ax=figure.add_subplot())
     assert ax.get_title() == "probe: disk"
-    assert ax.get_xlabel() == "patch_x [pixel]"
+    assert ax.get_xlabel() == "probe_x [pixel]"
     assert figure.axes[1].get_ylabel() == "phase [rad]"
     assert len(complex_image(array, ax=Figure().add_subplot(), colorbar=False).figure.axes) == 1
 

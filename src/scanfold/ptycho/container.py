@@ -16,7 +16,7 @@ from scanfold.ptycho.raw_data import RawData
 
 Array = npt.NDArray[Any]
 
-_PATCH = ("group", "patch_y", "patch_x", "channel")
+_PATCH = ("group", "probe_y", "probe_x", "channel")
 _COORDS = ("group", "one", "axis", "channel")
 #: The fields, in the order of the constructor.
 FIELDS = (
@@ -32,7 +32,7 @@ FIELDS = (
         "global_offsets", ("group", "one", "axis", "one_channel"), "float64", "centre of the group, axes x, y", "pixel"
     ),
     Var("local_offsets", _COORDS, "float64", "centre of the group − true position, axes x, y", "pixel"),
-    Var("probeGuess", ("patch_y", "patch_x"), "complex64", "probe"),
+    Var("probeGuess", ("probe_y", "probe_x"), "complex64", "probe"),
 )
 _BY_NAME = {v.name: v for v in FIELDS}
 #: What may be None.
@@ -281,10 +281,9 @@ def _coordinates(groups: xr.Dataset, kind: str) -> tuple[Array, Array]:
 
 
 def _truth(groups: xr.Dataset) -> xr.DataArray | None:
-    """Return the object at each frame, (group, patch_y, patch_x, channel), gathered or cut from the object."""
-    for name in ("Y", "patches"):
-        if name in groups:
-            return groups[name].transpose("group", "patch_y", "patch_x", "channel")
+    """Return the object at each frame, (group, probe_y, probe_x, channel), gathered or cut from the object."""
+    if "Y" in groups:
+        return groups["Y"].transpose("group", "probe_y", "probe_x", "channel")
     if "object" not in groups:
         return None
     y, x = (groups[n].transpose("group", "channel").values.ravel() for n in ("position_y", "position_x"))

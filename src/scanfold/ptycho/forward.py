@@ -20,7 +20,7 @@ from scanfold.ptycho.config import positive
 
 DIFFRACTION = Var("diffraction", ("position", "ky", "kx"), "float32", "diffraction amplitude")
 COUNTS = Var("diffraction", ("position", "ky", "kx"), "uint32", "photons on the detector", "count")
-PATCHES = Var("Y", ("position", "patch_y", "patch_x"), "complex64", "the object at each position")
+PATCHES = Var("Y", ("position", "probe_y", "probe_x"), "complex64", "the object at each position")
 SCALE = Var("intensity_scale", (), "float64", "factor from amplitudes to square roots of photons")
 #: Bytes of frames in a chunk, unless the user says how many.
 CHUNK = 2**26
@@ -96,7 +96,7 @@ class Optics:
     Parameters
     ----------
     image, probes
-        Object (object_y, object_x), and probe modes (mode, patch_y, patch_x), complex64.
+        Object (object_y, object_x), and probe modes (mode, probe_y, probe_x), complex64.
     interpolation : {"bilinear", "fourier"}
     """
 
@@ -111,7 +111,7 @@ class Optics:
     @property
     def N(self) -> int:
         """Pixels along a side of a frame."""
-        return self.probes.sizes["patch_y"]
+        return self.probes.sizes["probe_y"]
 
     @property
     def tiled(self) -> bool:
@@ -229,7 +229,7 @@ def _scale(nphotons: float, *energies: np.ndarray) -> np.ndarray:
     return np.asarray(np.sqrt(nphotons / mean))
 
 
-_OBJECT, _PROBE = list(objects.DIMS), ["mode", "patch_y", "patch_x"]
+_OBJECT, _PROBE = list(objects.DIMS), ["mode", "probe_y", "probe_x"]
 
 
 def diffraction(
@@ -256,9 +256,9 @@ def diffraction(
 
 
 def object_patches(optics: Optics, scan: Scan) -> xr.DataArray:
-    """Return the object at each position, (position, patch_y, patch_x), lazily."""
+    """Return the object at each position, (position, probe_y, probe_x), lazily."""
     kernel = _Patches(optics.N, optics.interpolation)
-    output = {"patch_y": optics.N, "patch_x": optics.N}
+    output = {"probe_y": optics.N, "probe_x": optics.N}
     return PATCHES.make(laid(kernel, optics, scan, output=output, dtype="complex64"))
 
 

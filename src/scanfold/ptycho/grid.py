@@ -20,8 +20,8 @@ Array = npt.NDArray[Any]
 
 VARIABLES = (
     Var("X", ("group", "ky", "kx", "channel"), "float32", "diffraction amplitude"),
-    Var("Y_I", ("group", "patch_y", "patch_x", "channel"), "float32", "amplitude of the exit wave"),
-    Var("Y_phi", ("group", "patch_y", "patch_x", "channel"), "float32", "phase of the object", "rad"),
+    Var("Y_I", ("group", "probe_y", "probe_x", "channel"), "float32", "amplitude of the exit wave"),
+    Var("Y_phi", ("group", "probe_y", "probe_x", "channel"), "float32", "phase of the object", "rad"),
     Var("coords_nominal", ("group", "one", "axis", "channel"), "float64", "centre of the group − nominal position",
         "pixel"),
     Var("coords_true", ("group", "one", "axis", "channel"), "float64", "centre of the group − true position", "pixel"),
@@ -97,7 +97,7 @@ def mk_simdata(
     Returns
     -------
     Dataset
-        `X` (group, ky, kx, channel): amplitude over s; `Y_I`, `Y_phi` (group, patch_y, patch_x, channel): amplitude
+        `X` (group, ky, kx, channel): amplitude over s; `Y_I`, `Y_phi` (group, probe_y, probe_x, channel): amplitude
         of the exit wave and phase of the object; `coords_nominal`, `coords_true` (B, 1, 2, C) with the axes x, y:
         centre of the group minus position of the frame; `global_offsets` (B, 1, 2, 1): that centre; `image` (group):
         number of the object; `YY_full`: the objects; `probeGuess`; `intensity_scale`. Channels run row by row.

@@ -1,4 +1,4 @@
-"""Probes: the complex wave that illuminates the object, (patch_y, patch_x) or (mode, patch_y, patch_x)."""
+"""Probes: the complex wave that illuminates the object, (probe_y, probe_x) or (mode, probe_y, probe_x)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scanfold.ptycho.config import positive, whole
 
 Array = npt.NDArray[Any]
 
-DIMS = ("patch_y", "patch_x")
+DIMS = ("probe_y", "probe_x")
 
 
 def default_probe(N: int, scale: float = 0.7) -> xr.DataArray:
@@ -31,13 +31,13 @@ def default_probe(N: int, scale: float = 0.7) -> xr.DataArray:
     Returns
     -------
     DataArray
-        Dims (patch_y, patch_x), complex64, centred between the two middle pixels of an even `N`.
+        Dims (probe_y, probe_x), complex64, centred between the two middle pixels of an even `N`.
 
     Examples
     --------
     >>> probe = default_probe(64)
     >>> probe.dims, round(float(probe.real.sum()))
-    (('patch_y', 'patch_x'), 376)
+    (('probe_y', 'probe_x'), 376)
     """
     from scipy import ndimage
 
@@ -92,7 +92,7 @@ def fresnel_zone_plate(
     Returns
     -------
     DataArray
-        Dims (patch_y, patch_x), complex64, of maximum 1.
+        Dims (probe_y, probe_x), complex64, of maximum 1.
 
     Raises
     ------
@@ -241,12 +241,12 @@ def modes(probe: Any, powers: Sequence[float]) -> xr.DataArray:
     Returns
     -------
     DataArray
-        Dims (mode, patch_y, patch_x); Σ|P|² over all is that of the probe.
+        Dims (mode, probe_y, probe_x); Σ|P|² over all is that of the probe.
 
     Examples
     --------
     >>> made = modes(gaussian(32, 4.0), (0.8, 0.2))
-    >>> (abs(made) ** 2).sum(["patch_y", "patch_x"]).values.round().tolist()
+    >>> (abs(made) ** 2).sum(["probe_y", "probe_x"]).values.round().tolist()
     [40.0, 10.0]
     """
     made = checked(probe)

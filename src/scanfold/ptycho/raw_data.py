@@ -125,8 +125,6 @@ class RawData:
             if name not in ds.variables:
                 raise InputError(f"the Dataset has no {name!r}; it has {', '.join(map(str, ds.variables))}")
         raw = cls.__new__(cls)
-        if "patches" in ds:  # what files call the object at each position
-            ds = ds.rename(patches="Y")
         raw._dataset = ds
         return raw
 
@@ -407,7 +405,7 @@ def _patches(Y: Any, count: int, N: int) -> xr.DataArray:
     if values.shape != (count, N, N):
         raise InputError(f"Y has shape {values.shape}; expected a patch for each frame: ({count}, {N}, {N})")
     attrs = {"long_name": "the object at each position"}
-    return xr.DataArray(values.astype(np.complex64), dims=("position", "patch_y", "patch_x"), attrs=attrs)
+    return xr.DataArray(values.astype(np.complex64), dims=("position", "probe_y", "probe_x"), attrs=attrs)
 
 
 def _attrs(name: str) -> dict[str, str]:

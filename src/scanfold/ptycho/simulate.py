@@ -93,7 +93,7 @@ def generate_simulated_data(
     -------
     Dataset
         `diffraction` (position, ky, kx), float32 amplitudes or uint32 counts (``attrs["kind"]``); `probe`, `object`;
-        `intensity_scale`, which is s; with `return_patches` `Y` (position, patch_y, patch_x). Coordinates
+        `intensity_scale`, which is s; with `return_patches` `Y` (position, probe_y, probe_x). Coordinates
         `position_y`, `position_x`, and with jitter the nominal ones. ``X · s`` are square roots of photons.
 
     Raises
