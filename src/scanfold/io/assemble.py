@@ -46,7 +46,7 @@ def lazy(contents: Contents, chunks: Chunks) -> Wrap:
     def wrap(signal: Signal, source: Mapping[str, Any]) -> da.Array:
         data = signal.data
         sizes = plan(
-            chunks,
+            _of(chunks, signal, contents.signal),
             signal.dims,
             data.shape,
             itemsize=data.dtype.itemsize,
@@ -62,3 +62,10 @@ def lazy(contents: Contents, chunks: Chunks) -> Wrap:
         return da.from_array(data, chunks=sizes, name=name, meta=meta, asarray=False, inline_array=True)
 
     return wrap
+
+
+def _of(chunks: Chunks, signal: Signal, main: Signal) -> Chunks:
+    """Return what the chunks that were asked for, which are of the main signal, are for another one."""
+    if signal.dims == main.dims:
+        return chunks
+    return {d: c for d, c in chunks.items() if d in signal.dims} if isinstance(chunks, Mapping) else "auto"

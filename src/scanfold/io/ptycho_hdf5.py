@@ -65,7 +65,8 @@ def contents(path: str, named: Mapping[str, str], kind: str | None, locking: boo
         fields = _layout(path, file, named)
         for name, at in fields.items():
             if at not in file or not isinstance(file[at], h5py.Dataset):
-                raise InputError(f"no dataset {at!r} for {name!r} in {path!r}; it has {shown(listing(file))}")
+                field = "positions" if name.startswith("table") else name
+                raise InputError(f"no dataset {at!r} for {field!r} in {path!r}; it has {shown(listing(file))}")
         small, units = _positions(path, file, fields)
         frames: FileArray = array(path, file, fields["diffraction"], locking)
         if frames.ndim == 4:
