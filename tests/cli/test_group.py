@@ -1,0 +1,55 @@
+"""``scanfold group``: the plan, the frames and the picture that were asked for."""
+
+import numpy as np
+import pytest
+
+import scanfold as sf
+from scanfold import grouping
+from scanfold.cli import main
+
+
+@pytest.fixture
+def scan(tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "run.npz",
+        diff3d=rng.uniform(size=(60, 8, 8)).astype("f4"),
+        xcoords=rng.uniform(0, 50, 60),
+        ycoords=rng.uniform(0, 50, 60),
+        probeGuess=np.ones((8, 8), "c8"),
+        object_index=np.arange(60) % 2,
+    )
+    return tmp_path / "run.npz"
+
+
+def test_plan_frames_and_picture(scan, tmp_path, capsys):
+    out, frames, picture = tmp_path / "plan.zarr", tmp_path / "groups.zarr", tmp_path / "groups.png"
+    arguments = ["--nsamples", "20", "--gridsize", "2", "--seed", "3", "--partition", "object_index", "--no-progress"]
+    code = main(["group", str(scan), *arguments, "--out", str(out), "--gather", str(frames), "--plot", str(picture)])
+    assert code == 0
+    assert "20 groups of 4, " in capsys.readouterr().out
+    opened = sf.open_scan(scan, format="ptycho")
+    expected = grouping.plan_groups(opened, nsamples=20, gridsize=2, seed=3, partition="object_index")
+    np.testing.assert_array_equal(sf.open_scan(out)["nn_indices"], expected.nn_indices)
+    gathered = sf.open_scan(frames)
+    np.testing.assert_array_equal(gathered.diffraction, opened.diffraction.values[gathered.nn_indices.values])
+    assert picture.stat().st_size > 5000
+
+
+def test_an_index_is_planned_on(scan, tmp_path, capsys):
+    index = grouping.index_positions(sf.open_scan(scan, format="ptycho"), tmp_path / "run.positions")
+    assert main(["group", index.path, "--nsamples", "5", "--out", str(tmp_path / "plan.zarr"), "--no-progress"]) == 0
+    assert "5 groups of 1" in capsys.readouterr().out
+    code = main(
+        ["group", index.path, "--nsamples", "5", "--out", str(tmp_path / "b.zarr"), "--plot", str(tmp_path / "p.png")]
+    )
+    assert code == 2
+    assert "an index holds positions only" in capsys.readouterr().err
+
+
+def test_what_cannot_be_done_is_said(scan, tmp_path, capsys):
+    out = str(tmp_path / "plan.zarr")
+    assert main(["group", str(scan), "--nsamples", "61", "--out", out]) == 2
+    assert "nsamples=61 groups from 60 positions" in capsys.readouterr().err
+    assert main(["group", str(scan), "--nsamples", "5", "--out", str(tmp_path / "no" / "plan.zarr")]) == 2
+    assert "there is no folder" in capsys.readouterr().err
