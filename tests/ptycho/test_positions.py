@@ -27,7 +27,7 @@ def test_every_patch_lies_inside_the_object(pattern, n, buffer, jitter, seed):
     y, x = scan["position_y"].values, scan["position_x"].values
     assert scan.sizes["position"] == n
     positions.require_inside(y, x, (120, 150), 32)
-    ny, nx = (scan.get(f"nominal_{a}", scan[f"position_{a}"]).values for a in "yx")
+    ny, nx = (scan.get(f"position_{a}_nominal", scan[f"position_{a}"]).values for a in "yx")
     assert ((ny >= buffer) & (ny <= 120 - buffer) & (nx >= buffer) & (nx <= 150 - buffer)).all()
 
 
@@ -68,9 +68,9 @@ def test_a_lissajous_figure_is_a_smooth_curve_over_the_box():
 def test_jitter_is_normal_and_its_nominal_positions_are_kept():
     scan = ptycho.scan_positions("raster", 10_000, (500, 500), 20, jitter=1.5, seed=2)
     plain = ptycho.scan_positions("raster", 10_000, (500, 500), 20, buffer=16)
-    assert np.array_equal(scan["nominal_y"], plain["position_y"])
+    assert np.array_equal(scan["position_y_nominal"], plain["position_y"])
     for axis in "yx":
-        moved = (scan[f"position_{axis}"] - scan[f"nominal_{axis}"]).values / 1.5
+        moved = (scan[f"position_{axis}"] - scan[f"position_{axis}_nominal"]).values / 1.5
         assert stats.kstest(moved, "norm").pvalue > 1e-3
         assert abs(moved).max() <= 4
 

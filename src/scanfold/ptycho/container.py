@@ -169,8 +169,8 @@ class PtychoDataContainer:
         X = normalisation.normalize_data(raw**0.5 if raw.attrs.get("kind") == "intensity" else raw)
         X = X.drop_vars(X.coords)
         truth = _truth(groups)
-        true = _coordinates(groups, "position")
-        nominal = _coordinates(groups, "nominal") if "nominal_y" in groups.coords else true
+        true = _coordinates(groups)
+        nominal = _coordinates(groups, "_nominal") if "position_y_nominal" in groups.coords else true
         return cls(
             X=X,
             Y_I=None if truth is None else abs(truth),
@@ -273,9 +273,11 @@ def _stats(stats: Any) -> dict[str, xr.DataArray]:
     return {name: stats[name] for name in names}
 
 
-def _coordinates(groups: xr.Dataset, kind: str) -> tuple[Array, Array]:
+def _coordinates(groups: xr.Dataset, kind: str = "") -> tuple[Array, Array]:
     """Return centres (B, 1, 2, 1) and centre − position (B, 1, 2, C), axes x, y."""
-    places = np.stack([np.asarray(groups[f"{kind}_{axis}"].transpose("group", "channel")) for axis in "xy"], axis=1)
+    places = np.stack(
+        [np.asarray(groups[f"position_{axis}{kind}"].transpose("group", "channel")) for axis in "xy"], axis=1
+    )
     centre = places.mean(axis=-1, keepdims=True)
     return centre[:, None], (centre - places)[:, None]
 

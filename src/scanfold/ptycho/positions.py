@@ -19,8 +19,8 @@ from scanfold.ptycho.config import positive, streams, whole
 POSITIONS = (
     Var("position_y", ("position",), "float64", "true position along the object's rows", "pixel"),
     Var("position_x", ("position",), "float64", "true position along the object's columns", "pixel"),
-    Var("nominal_y", ("position",), "float64", "nominal position along the object's rows", "pixel"),
-    Var("nominal_x", ("position",), "float64", "nominal position along the object's columns", "pixel"),
+    Var("position_y_nominal", ("position",), "float64", "nominal position along the object's rows", "pixel"),
+    Var("position_x_nominal", ("position",), "float64", "nominal position along the object's columns", "pixel"),
 )
 #: Standard deviations at which jitter is cut, so that a margin holds every patch.
 CUT = 4.0
@@ -94,7 +94,7 @@ def scan_positions(
     Returns
     -------
     Dataset
-        `position_y`, `position_x`, and with jitter `nominal_y`, `nominal_x`, over (position); lazy
+        `position_y`, `position_x`, and with jitter `position_y_nominal`, `position_x_nominal`, over (position); lazy
         beyond 2²⁴ positions. A position depends on its number and the options only.
 
     Raises

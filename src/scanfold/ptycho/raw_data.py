@@ -28,8 +28,8 @@ Array = npt.NDArray[Any]
 FIELDS = {
     "xcoords": "position_x",
     "ycoords": "position_y",
-    "xcoords_start": "nominal_x",
-    "ycoords_start": "nominal_y",
+    "xcoords_start": "position_x_nominal",
+    "ycoords_start": "position_y_nominal",
     "probeGuess": "probe",
     "objectGuess": "object",
     "Y": "Y",
@@ -96,7 +96,8 @@ class RawData:
         count, N = frames.sizes["position"], frames.sizes["ky"]
         ds = xr.Dataset({"diffraction": frames})
         columns = {
-            "position_y": ycoords, "position_x": xcoords, "nominal_y": ycoords_start, "nominal_x": xcoords_start,
+            "position_y": ycoords, "position_x": xcoords,
+            "position_y_nominal": ycoords_start, "position_x_nominal": xcoords_start,
             "scan_index": np.zeros(count, np.int64) if scan_index is None else scan_index,
             "object_index": object_index,
         }  # fmt: skip
@@ -409,8 +410,7 @@ def _patches(Y: Any, count: int, N: int) -> xr.DataArray:
 
 
 def _attrs(name: str) -> dict[str, str]:
-    words = {"position": "position of the beam along", "nominal": "intended position of the beam along"}
-    kind, _, axis = name.partition("_")
-    if kind in words:
-        return {"units": "pixel", "long_name": f"{words[kind]} {axis}"}
+    kind, axis, *nominal = name.split("_")
+    if kind == "position":
+        return {"units": "pixel", "long_name": f"{'intended ' if nominal else ''}position of the beam along {axis}"}
     return {"long_name": f"{kind} that the frame is of"}
