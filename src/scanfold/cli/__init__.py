@@ -1,4 +1,5 @@
-"""The command ``scanfold``: ``doctor``, ``info``, ``fit``, ``bragg``, ``report``, ``demo``, ``polar-map``."""
+"""The command ``scanfold``: ``doctor``, ``info``, ``fit``, ``bragg``, ``report``, ``demo``, ``polar-map``,
+``simulate``, ``group``, ``traces``."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from scanfold import __version__
 from scanfold.conventions import ScanError
 
 #: The commands; each is a module here with `HELP`, `EXAMPLE`, `add_arguments(parser)` and `run(arguments)`.
-COMMANDS = ("doctor", "info", "fit", "bragg", "report", "demo", "polar_map", "simulate", "group")
+COMMANDS = ("doctor", "info", "fit", "bragg", "report", "demo", "polar_map", "simulate", "group", "traces")
 #: Exit codes: wrong input or a run that failed, and the shell's for an interrupt.
 FAILED, INTERRUPTED = 2, 130
 

@@ -63,7 +63,10 @@ def quality(fits: xr.Dataset, *, figure: Any = None) -> Any:
         figure = plt.figure(figsize=(10, 7.5), layout="constrained")
     (status, redchi), (nfev, table) = figure.subplots(2, 2)
     draw_status(status, statistics)
-    draw_redchi(redchi, counts, expected_redchi(fits, statistics["n_used"]))
+    scale = (
+        "over the estimated variance of the noise" if "noise" in fits else "no weights: its scale is that of the data"
+    )
+    draw_redchi(redchi, counts, expected_redchi(fits, statistics["n_used"]), scale)
     _histogram(nfev, counts.nfev, "nfev", "evaluations of the model")
     _table(table, counts, flags(fits["status"]))
     return figure
@@ -109,12 +112,12 @@ def expected_redchi(fits: xr.Dataset, n_used: xr.DataArray) -> tuple[float, floa
     return float(low), float(high)
 
 
-def draw_redchi(ax: Any, counts: Tally, expected: tuple[float, float] | None) -> None:
-    """Draw the histogram of redchi and, shaded, where good fits are expected."""
+def draw_redchi(ax: Any, counts: Tally, expected: tuple[float, float] | None, scale: str) -> None:
+    """Draw the histogram of redchi and, shaded, where good fits are expected; `scale` says its scale without weights."""
     if expected is not None:
         label = f"{_EXPECTED:.0%} of good fits"
         ax.axvspan(*expected, color=colours.COMPONENTS[1], alpha=0.25, linewidth=0, label=label)
-    note = "reduced χ²" if expected is not None else "reduced χ² (no weights: its scale is that of the data)"
+    note = "reduced χ²" if expected is not None else f"reduced χ² ({scale})"
     _histogram(ax, counts.redchi, "redchi", note, keep=expected)
     if expected is not None:
         ax.legend(fontsize="small", frameon=False)

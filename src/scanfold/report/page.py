@@ -21,7 +21,7 @@ from scanfold.io import open_scan
 from scanfold.plot.overview import quality
 from scanfold.plot.positions import drawable, kept, scan_dims, thin
 from scanfold.plot.tally import tally
-from scanfold.report import figures, recipe, statistics
+from scanfold.report import figures, recipe, statistics, traces
 from scanfold.report.markup import Markup, element, image, page, section, table
 
 #: Bytes of all PNGs together; in base64 and with the text that stays below 5 MB.
@@ -98,6 +98,7 @@ def report(
         _header(run),
         section("What was fitted", *_what(run)),
         section("What became of the fits", *_status(run)),
+        section("Quality of the traces", *traces.quality(run.fits, run.limit)),
         section(f"Parameters of the {run.good_name}", *_parameters(run)),
         section("All positions", *_all_positions(run)),
         section("Worst fits", *_worst(run, data, model, weights)),
@@ -210,8 +211,10 @@ def _worst(
         table(head, statistics.position_rows(run.fits, run.varying, places)),
     ]
     try:
-        array = _recorded_data(run.recorded) if data is None else primary(data)
-        one = partial(figures.draw_position, fits=run.fits, data=array, model=model, weights=weights)
+        one: Callable[..., object] = partial(traces.draw_cell, fits=run.fits)
+        if data is not None or not (traces.of_traces(run.fits) and "source" in run.fits.coords):
+            array = _recorded_data(run.recorded) if data is None else primary(data)
+            one = partial(figures.draw_position, fits=run.fits, data=array, model=model, weights=weights)
         for place in places:
             drawn = figures.draw(partial(one, place=place), (7, 4), run.limit)
             where = ", ".join(f"{d} {i}" for d, i in place.items())
@@ -244,7 +247,7 @@ def _again(run: _Run) -> list[Markup]:
         return []
     record = json.dumps(run.recorded, indent=1, ensure_ascii=False)
     return [
-        element("pre", recipe.lines(run.recorded)),
+        element("pre", traces.lines(run.fits) if traces.of_traces(run.fits) else recipe.lines(run.recorded)),
         element("details", element("summary", "The full record"), element("pre", record)),
     ]
 

@@ -5,7 +5,7 @@ from scanfold.traces.files import load_analysis_csv, write_analysis_csv
 from scanfold.traces.fit import fit_trace_data
 from scanfold.traces.folder import FolderRun, fit_folder
 from scanfold.traces.models import TraceModel, get_model, list_models, register_model
-from scanfold.traces.pictures import export_plots, parameter_histogram, position_scatter, quality_chart
+from scanfold.traces.pictures import export_plots, parameter_histogram, plot_trace, position_scatter, quality_chart
 from scanfold.traces.quality import Quality, compare_models, quality
 from scanfold.traces.request import FittingRequest
 from scanfold.traces.results import load_fitted
@@ -25,6 +25,7 @@ __all__ = [
     "load_analysis_csv",
     "load_fitted",
     "parameter_histogram",
+    "plot_trace",
     "position_scatter",
     "quality",
     "quality_chart",

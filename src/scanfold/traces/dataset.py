@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from itertools import combinations
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def to_dataset(frame: pd.DataFrame, request: FittingRequest) -> xr.Dataset:
+def to_dataset(
+    frame: pd.DataFrame, request: FittingRequest, sources: Mapping[str, Path] | None = None, feature: str | None = None
+) -> xr.Dataset:
     """Return results as the Dataset that `fit_trace_data` would give, over all files.
 
     Parameters
@@ -30,6 +34,10 @@ def to_dataset(frame: pd.DataFrame, request: FittingRequest) -> xr.Dataset:
         Of `load_fitted`, with the results of one request.
     request : FittingRequest
         Theirs: it has the units, and what varied.
+    sources : mapping of str to Path, optional
+        The file that each file of results is of.
+    feature : str, optional
+        What was taken of it.
 
     Returns
     -------
@@ -50,6 +58,10 @@ def to_dataset(frame: pd.DataFrame, request: FittingRequest) -> xr.Dataset:
     like = probe(request)
     columns = {v: k for k, v in (NUMBERS | MORE).items()}
     out = xr.Dataset(coords=_coords(frame))
+    if sources is not None:
+        out = out.assign_coords(
+            source=("cell", frame["file"].map({k: str(v) for k, v in sources.items()}).to_numpy(object))
+        )
     names = [n for p in request.model.names for n in (p, f"{p}_stderr")]
     for name in (*names, *(v.name for v in (*STATISTICS, *CHECKS))):
         values = frame[columns.get(name, name)]
@@ -62,7 +74,13 @@ def to_dataset(frame: pd.DataFrame, request: FittingRequest) -> xr.Dataset:
     recorded = provenance(like)
     recorded["inputs"], recorded["options"]["axis"] = {}, {}
     title = f"{request.model_type} fits of {frame['file'].nunique()} files"
-    out.attrs = {"title": title, "model_type": request.model_type, "provenance": json.dumps(recorded, sort_keys=True)}
+    out.attrs = {
+        "title": title,
+        "request": json.dumps(request.describe()),
+        "provenance": json.dumps(recorded, sort_keys=True),
+    }
+    if feature is not None:
+        out.attrs["feature"] = feature
     return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -71,14 +72,13 @@ def fit_trace_data(
     """
     if not isinstance(request, FittingRequest):
         raise InputTypeError(f"request is a {type(request).__name__}; expected FittingRequest('maturation', …)")
-    array = in_hours(_select(primary(data), cell))
+    array = in_hours(select_cells(primary(data), cell))
     enough = _enough(array, len(request.varying))
-    weights: Any = request.weights
-    if isinstance(weights, float):
-        weights = np.full(array.sizes["time"], weights)
+    weights = frame_weights(array, request)
     ordered = bool(exchanges_of(request)) and request.model.ordered is not None
+    params = starts(array, request)
     fits = fit(
-        enough, request.model.function, starts(array, request), dim="time", weights=weights, guess="params", retry=False,
+        enough, request.model.function, params, dim="time", weights=weights, guess="params", retry=False,
         covariance=ordered,
     )  # fmt: skip
     if ordered:
@@ -86,7 +86,12 @@ def fit_trace_data(
     return _label(_check(fits, array, request), request, array)
 
 
-def _select(array: xr.DataArray, cell: Any) -> xr.DataArray:
+def frame_weights(array: xr.DataArray, request: FittingRequest) -> Any:
+    """Return the weights of a request as `scanfold.fit` takes them."""
+    return np.full(array.sizes["time"], request.weights) if isinstance(request.weights, float) else request.weights
+
+
+def select_cells(array: xr.DataArray, cell: Any) -> xr.DataArray:
     """Return some cells, by place or by label; one cell keeps its dimension."""
     if cell is None:
         return array
@@ -197,7 +202,7 @@ def _label(fits: xr.Dataset, request: FittingRequest, array: xr.DataArray) -> xr
             for each in (name, f"{name}_stderr"):
                 fits[each].attrs["units"] = spelled.removesuffix(")").removeprefix("(") if unit == "signal" else spelled
     fits.attrs["title"] = f"{request.model_type} fits of {array.name or 'traces'}"
-    fits.attrs["model_type"] = request.model_type
+    fits.attrs["request"] = json.dumps(request.describe())
     return fits
 
 

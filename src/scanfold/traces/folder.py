@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from scanfold.traces.discovery import check_suffix, discover_csv_files, result_p
 from scanfold.traces.files import load_now
 from scanfold.traces.fit import fit_trace_data, probe
 from scanfold.traces.models import TraceModel, restore
-from scanfold.traces.pictures import export_plots
+from scanfold.traces.pictures import export_plots, plot_trace
 from scanfold.traces.quality import Quality, quality
 from scanfold.traces.request import FittingRequest
 from scanfold.traces.results import gather, to_csv, to_frame
@@ -115,7 +116,9 @@ class FolderRun:
         """The results as a labelled Dataset over ``cell``: each parameter and its error, with units, and ``status``."""
         from scanfold.traces.dataset import to_dataset
 
-        return to_dataset(self.results, self.request)
+        sources = {task.target.name: task.source for task in self._run.tasks}
+        found = to_dataset(self.results, self.request, sources, self.feature)
+        return found.assign_attrs(failures=json.dumps(self.failures))
 
     def quality(self) -> Quality:
         """Judge the fits that are finished; see `scanfold.traces.quality`."""
@@ -124,6 +127,34 @@ class FolderRun:
     def export_plots(self, folder: str | Path, *, query: str | None = None) -> list[Path]:
         """Write the quality chart, histograms and maps of positions as PNG files; see `export_plots`."""
         return export_plots(self.results, folder, query=query)
+
+    def plot_trace(self, file: str | int, cell: str | int, *, axes: Any = None) -> Any:
+        """Draw a trace, its fit and the residual.
+
+        Parameters
+        ----------
+        file : str or int
+            Name or place of a file of traces.
+        cell : str or int
+            Label of a cell, or its place among those that were fitted.
+        axes : pair of matplotlib Axes, optional
+            Where to draw; otherwise a new figure.
+
+        Returns
+        -------
+        matplotlib Figure
+
+        Raises
+        ------
+        InputError
+            If the file is not finished, or there is no such cell.
+        """
+        (path,) = _choose(self.files, [file])
+        fits = self.dataset
+        here = fits.isel(cell=fits["source"].values == str(path))
+        if not here.sizes["cell"]:
+            raise InputError(f"{path.name} has no results; it is of: {', '.join(p.name for p in self.paths)}")
+        return plot_trace(here, cell, axes=axes)
 
     def start(self, show: bool, tell: Callable[[int, int], None] | None) -> None:
         """Begin in a thread."""

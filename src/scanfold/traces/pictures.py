@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scanfold.conventions import InputError, unknown
-from scanfold.plot import colours
+from scanfold.plot import colours, fit
 from scanfold.plot.positions import plain
+from scanfold.traces.files import in_hours, load_analysis_csv
+from scanfold.traces.fit import frame_weights, select_cells
 from scanfold.traces.models import get_model
 from scanfold.traces.quality import FAIR, GOOD, grade, r_squared_of, select
+from scanfold.traces.request import FittingRequest
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
 
 #: Colours of good, fair and poor: green, orange, red, of those that colour-blind readers tell apart.
 GRADES = {"good": "#009e73", "fair": "#e69f00", "poor": "#d55e00"}
@@ -130,6 +134,42 @@ def position_scatter(results: pd.DataFrame, name: str, *, query: str | None = No
     ax.set_aspect("equal")
     ax.invert_yaxis()
     return ax
+
+
+def plot_trace(fits: xr.Dataset, cell: int | str, *, axes: Any = None) -> Any:
+    """Draw a trace, its fit and the residual, from the file that it is of.
+
+    Parameters
+    ----------
+    fits : Dataset
+        ``FolderRun.dataset``, or a part of it: its coordinate ``source`` says where the traces are.
+    cell : int or str
+        Place along ``cell``, or label.
+    axes : pair of matplotlib Axes, optional
+        Where to draw; otherwise a new figure.
+
+    Returns
+    -------
+    matplotlib Figure
+
+    Raises
+    ------
+    InputError
+        If there is no such cell, or its file does not have it any more.
+    """
+    labels = fits["label"].values
+    if isinstance(cell, str) and cell not in labels:
+        raise unknown("cell", cell, map(str, labels))
+    if not isinstance(cell, str) and not -len(labels) <= cell < len(labels):
+        raise InputError(f"cell={cell!r} is outside the {len(labels)} cells")
+    place = list(labels).index(cell) if isinstance(cell, str) else int(cell) % len(labels)
+    here = fits.isel(cell=[place])
+    request = FittingRequest.from_record(fits.attrs["request"])
+    traces = load_analysis_csv(str(here["source"].values[0]), feature=fits.attrs.get("feature"))
+    label = str(labels[place])
+    trace = in_hours(select_cells(traces[traces.attrs["primary"]], label))
+    named = here.assign_coords(cell=[label])
+    return fit(named, trace, model=request.model.function, weights=frame_weights(trace, request), axes=axes, cell=0)
 
 
 def export_plots(results: pd.DataFrame, folder: str | Path, *, query: str | None = None) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,8 @@ class FittingRequest:
     model_type : str
         Name of a model; see `scanfold.traces.models.list_models`. Case does not count.
     model_params : mapping of str to float, optional
-        Starts, and values of what is fixed, that replace the model's.
+        Starts, and values of what is fixed, that replace the model's. Where the model says how, fits find the starts
+        of what varies and is not given here from each trace.
     model_bounds : mapping of str to (float, float), optional
         Bounds that replace the model's.
     fixed : sequence of str, optional
@@ -96,10 +98,22 @@ class FittingRequest:
                 f"model_params takes numbers, model_bounds pairs of numbers, such as {{'delta': (1e-5, 11)}}: {error}"
             ) from None
 
+    @classmethod
+    def from_record(cls, record: str) -> FittingRequest:
+        """Return the request that a Dataset of fits was made by, as its ``attrs["request"]`` says."""
+        found = json.loads(record)
+        params = found["parameters"]
+        values = {n: params[n]["value"] for n in found["given"]}
+        bounds = {n: (p["min"], p["max"]) for n, p in params.items()}
+        return cls(
+            found["model_type"], values, bounds, [n for n, p in params.items() if not p["vary"]], found["weights"]
+        )
+
     def describe(self) -> dict[str, Any]:
         """Return the request as plain data: what results are made of."""
         weights = list(self.weights) if isinstance(self.weights, tuple) else self.weights
-        return {"model_type": self.model_type, "parameters": self.params(), "weights": weights}
+        given = list(self.model_params or {})
+        return {"model_type": self.model_type, "parameters": self.params(), "given": given, "weights": weights}
 
 
 def _weights(given: Any) -> Any:
