@@ -1,5 +1,4 @@
-"""The command ``scanfold``: ``doctor``, ``info``, ``fit``, ``bragg``, ``report``, ``demo``, ``polar-map``,
-``simulate``, ``group``, ``traces``."""
+"""The command ``scanfold``: one module of this folder for each of its `COMMANDS`."""
 
 from __future__ import annotations
 

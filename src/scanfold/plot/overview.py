@@ -113,7 +113,7 @@ def expected_redchi(fits: xr.Dataset, n_used: xr.DataArray) -> tuple[float, floa
 
 
 def draw_redchi(ax: Any, counts: Tally, expected: tuple[float, float] | None, scale: str) -> None:
-    """Draw the histogram of redchi and, shaded, where good fits are expected; `scale` says its scale without weights."""
+    """Draw the histogram of redchi and, shaded, where good fits are expected; `scale` is said of it without weights."""
     if expected is not None:
         label = f"{_EXPECTED:.0%} of good fits"
         ax.axvspan(*expected, color=colours.COMPONENTS[1], alpha=0.25, linewidth=0, label=label)

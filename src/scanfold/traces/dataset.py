@@ -86,17 +86,20 @@ def to_dataset(
 
 def _coords(frame: pd.DataFrame) -> dict[str, object]:
     """Return labels of the cells, which are unique within a file, and what else is known of them."""
+    ids = frame["cell_id"].astype(object) if "cell_id" in frame else frame["cell"].astype(object)
+    labels = [str(i) for i in ids]
     if "fov" in frame:
-        labels = [cell_name(f, c) for f, c in zip(frame["fov"].tolist(), frame["cell"].tolist(), strict=True)]
-        ids = frame["cell"]
-    else:
-        labels, ids = frame["cell_id"].astype(str).tolist(), frame["cell_id"]
+        there = frame["fov"].notna().to_numpy()
+        pairs = zip(frame["fov"].tolist(), frame["cell"].tolist(), strict=True)
+        labels = [cell_name(f, c) if h else n for (f, c), h, n in zip(pairs, there, labels, strict=True)]
+        ids = frame["cell"].astype(object).where(there, ids)
     coords: dict[str, object] = {
         "label": ("cell", np.array(labels, object)),
         "file": ("cell", frame["file"].to_numpy(object)),
-        "cell_id": ("cell", ids.to_numpy(), {"long_name": "cell"}),
+        "cell_id": ("cell", np.array([str(i) for i in ids], object), {"long_name": "cell"}),
     }
     for name in ("fov", *KEPT):
         if name in frame:
-            coords[name] = ("cell", frame[name].to_numpy())
+            whole = frame[name].notna().all()
+            coords[name] = ("cell", frame[name].to_numpy() if whole else frame[name].to_numpy(float, na_value=np.nan))
     return coords

@@ -171,4 +171,11 @@ def gather(paths: list[Path]) -> pd.DataFrame:
         frame = read_result(path)
         frame.insert(0, "file", path.name)
         frames.append(frame)
-    return pd.concat(frames, ignore_index=True)
+    joined = pd.concat(frames, ignore_index=True)
+    # Files with fields of view and files without: numbers stay whole.
+    for name in ("fov", "cell"):
+        if name in joined and joined[name].isna().any() and joined[name].dtype.kind == "f":
+            joined[name] = joined[name].astype("Int64")
+    if "cell_id" in joined:
+        joined["cell_id"] = joined["cell_id"].fillna("")
+    return joined

@@ -131,10 +131,12 @@ def _read(path: Path, skip: int) -> pd.DataFrame:
         # Blank lines are read, to count lines.
         frame: pd.DataFrame = pd.read_csv(
             path, skiprows=skip, encoding="utf-8-sig", skip_blank_lines=False,
-            skipinitialspace=True, low_memory=False, index_col=False, on_bad_lines="error", **exactly(),
+            skipinitialspace=True, low_memory=False, on_bad_lines="error", **exactly(),
         )  # fmt: skip
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError, OSError) as error:
         raise InputError(f"{path} cannot be read as CSV: {' '.join(str(error).split())}") from None
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise InputError(f"{path}, line {skip + 2}: more fields than the {len(frame.columns)} column names above")
     frame.index = pd.RangeIndex(skip + 2, skip + 2 + len(frame))
     frame = frame.dropna(how="all")
     if frame.empty:
@@ -194,7 +196,7 @@ def _wide(path: Path, frame: pd.DataFrame, units: str) -> Table:
 
 
 def _upstream(path: Path, frame: pd.DataFrame, feature: str | None, units: str) -> Table:
-    missing = [c for c in UPSTREAM if c not in frame.columns]
+    missing = [c for c in (UPSTREAM if "frame" in frame.columns else TIDY) if c not in frame.columns]
     features = [str(c) for c in frame.columns if _FEATURE.fullmatch(str(c))]
     if missing or not features:
         what = f"column {missing[0]!r}" if missing else "any column {feature}_ch_{id}"
