@@ -81,6 +81,9 @@ def starts(old: xr.Dataset, recorded: Mapping[str, Any], params: Any) -> dict[st
         low, high = bounds.get("min", -np.inf), bounds.get("max", np.inf)
         # Groups that had no values begin where all began; those at a bound a little inside it.
         start = values.fillna(first.get("value", 0.0)).clip(low, high)
-        settings[name] = {"value": start if values.ndim else float(start), "vary": first["vary"], **bounds}
+        own = f"{name}.value" in recorded.get("own", {})
+        fixed = not first["vary"] and not own
+        value = first["value"] if fixed else start if values.ndim else float(start)
+        settings[name] = {"value": value, "vary": first["vary"], **bounds}
         settings[name] |= dict(given.get(name, {}))
     return settings

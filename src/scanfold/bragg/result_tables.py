@@ -108,11 +108,11 @@ def stages_summary(result: GroupedFitResult, index: Any) -> pd.DataFrame:
         values = {
             n: float(here[n]) if last else float(here["stage_values"].isel(stage=number).sel(param=n)) for n in names
         }
-        errors, redchi = (
-            ({n: float(here[f"{n}_stderr"]) for n in names}, float(here["redchi"]))
-            if last
-            else at_values(measured, options, values, free)
-        )
+        if last:
+            errors, redchi = {n: float(here[f"{n}_stderr"]) for n in names}, float(here["redchi"])
+        else:
+            tied, errors, redchi = at_values(measured, options, values, free)
+            values |= tied
         columns[(stage, "value")] = [*(values[n] for n in names), redchi]
         columns[(stage, "stderr")] = [*(errors.get(n, np.nan) for n in names), np.nan]
         columns[(stage, "vary")] = [*(n in free for n in names), None]
@@ -123,8 +123,8 @@ def stages_summary(result: GroupedFitResult, index: Any) -> pd.DataFrame:
 
 def at_values(
     measured: Measured, options: dict[str, Any], values: dict[str, float], free: list[str]
-) -> tuple[dict[str, float], float]:
-    """Return the standard errors of the free parameters and redchi at some values, without a step of the fit."""
+) -> tuple[dict[str, float], dict[str, float], float]:
+    """Return tied values, standard errors of the free parameters, and redchi at some values: no step is made."""
     params: dict[str, Any] = {}
     for name, recorded in options["parameters"].items():
         bounds = {k: recorded[k] for k in ("min", "max") if k in recorded}
@@ -134,4 +134,5 @@ def at_values(
         measured.values, measured.model, params, dim=measured.dim, weights=measured.weights,
         likelihood=options["likelihood"], guess="params", retry=False, max_nfev=1,
     ).compute()  # fmt: skip
-    return {n: float(once[f"{n}_stderr"]) for n in free}, float(once["redchi"])
+    tied = {n: float(once[n]) for n, p in params.items() if "expr" in p}
+    return tied, {n: float(once[f"{n}_stderr"]) for n in free}, float(once["redchi"])
