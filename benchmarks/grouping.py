@@ -60,7 +60,7 @@ def explosion(count: int, nsamples: int) -> Work:
     def work() -> int:
         rng = np.random.default_rng(0)
         near = cKDTree(placed).query(placed, k=K + 1)[1]
-        rows = [[rng.choice(row[1:], size, replace=False) for _ in range(nsamples)] for row in near]
+        rows = [[rng.permutation(row[1:])[:size] for _ in range(nsamples)] for row in near]
         return len(np.array(rows).reshape(-1, size))
 
     yield work

@@ -1,5 +1,7 @@
 """Gathered frames are those that the plan names, lazily, whatever the scan is kept in."""
 
+import sys
+
 import dask
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ import scanfold as sf
 from scanfold import grouping
 from scanfold.conventions import InputError
 from scanfold.testing import raise_if_computes
+
+module = sys.modules["scanfold.grouping.gather"]
 
 
 @pytest.fixture
@@ -59,6 +63,63 @@ def test_a_plan_of_another_scan_is_refused(scan):
     plan = grouping.plan_groups(scan, nsamples=10)
     with pytest.raises(InputError, match="plan is of 200 positions, and the scan has 150"):
         grouping.gather(scan.isel(position=slice(150)), plan)
+
+
+@pytest.mark.parametrize("kept", ["memory", "chunks", "store"])
+def test_a_raster_with_two_scan_dims(kept, tmp_path):
+    frames = np.random.default_rng(0).integers(0, 99, (9, 11, 4, 4))
+    y, x = np.meshgrid(np.arange(9.0), np.arange(11.0), indexing="ij")
+    scan = xr.Dataset(
+        {"diffraction": (("y", "x", "ky", "kx"), frames)},
+        {"position_y": (("y", "x"), y), "position_x": (("y", "x"), x)},
+        {"primary": "diffraction"},
+    )
+    source = scan if kept == "memory" else scan.chunk(y=4, x=5).assign_coords(scan.coords)
+    if kept == "store":
+        sf.save(source, tmp_path / "scan.zarr", progress=False)
+        source = sf.open_scan(tmp_path / "scan.zarr")
+    groups = grouping.gather(source, grouping.plan_groups(source, nsamples=50, gridsize=2), batch=8)
+    np.testing.assert_array_equal(groups.diffraction, frames.reshape(-1, 4, 4)[groups.nn_indices.values])
+    np.testing.assert_array_equal(groups.position_x, x.ravel()[groups.nn_indices.values])
+
+
+def test_large_plans_travel_in_stores_not_in_graphs(scan, tmp_path, monkeypatch):
+    plan = grouping.plan_groups(scan, nsamples=200, gridsize=2)
+    monkeypatch.setattr(module, "CARRIED", 1600)
+    source = scan.drop_vars("Y").chunk(position=30).assign_coords(scan.coords)
+    with pytest.raises(InputError, match=r"too many for a graph: plan = sf\.save"):
+        grouping.gather(source, plan)
+    sf.save(plan.chunk(group=50), tmp_path / "plan.zarr", progress=False)
+    sf.save(source, tmp_path / "scan.zarr", progress=False)
+    opened, stored = sf.open_scan(tmp_path / "scan.zarr"), sf.open_scan(tmp_path / "plan.zarr")
+    with raise_if_computes():
+        groups = grouping.gather(opened, stored, batch=16)
+    assert groups.position_y.chunks is not None
+    np.testing.assert_array_equal(groups.diffraction, scan.diffraction.values[plan.nn_indices.values])
+    np.testing.assert_array_equal(groups.position_y, scan.position_y.values[plan.nn_indices.values])
+    with raise_if_computes():
+        held = grouping.gather(opened.assign_coords(scan.coords), stored, batch=16)
+    np.testing.assert_array_equal(held.relative_x, groups.relative_x)
+    monkeypatch.setattr(module, "CARRIED", 800)
+    with pytest.raises(InputError, match="'position_y' is in memory"):
+        grouping.gather(opened.assign_coords(scan.coords), stored)
+
+
+def test_the_siemens_star_in_use(real_data, tmp_path):
+    with pytest.warns(UserWarning, match="compressed"):
+        scan = sf.open_scan(real_data / "ptycho" / "siemens_star.npz", format="ptycho")
+    scan = sf.save(scan.chunk(position=64), tmp_path / "star.zarr", progress=False)
+    scan = sf.open_scan(tmp_path / "star.zarr", format="ptycho")
+    plan = grouping.plan_groups(scan, nsamples=200, gridsize=2, seed=1)
+    groups = sf.save(grouping.gather(scan, plan), tmp_path / "groups.zarr", progress=False)
+    train, test = grouping.split(groups, 0.75, guard=40.0)
+    assert train.sizes["group"] > 100 > test.sizes["group"] > 10
+    assert not set(train.nn_indices.values.ravel()) & set(test.nn_indices.values.ravel())
+    seen = [b["diffraction"].shape for b in grouping.iter_batches(train, 32, shuffle=True)]
+    assert seen[0] == (32, 128, 128, 4)
+    assert sum(s[0] for s in seen) == train.sizes["group"]
+    metrics = grouping.overlap_metrics(plan, scan, diameter=60.0)
+    assert all(0.3 < value < 0.8 for value in metrics.values())
 
 
 def test_the_siemens_star(real_data):

@@ -122,3 +122,16 @@ def test_random_seeds_are_uniform_over_positions():
     for seed in range(draws):
         count[grouping.plan_groups(points, nsamples=20, seed=seed).seed_index.values] += 1
     assert stats.chisquare(count).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["random", "raster"])
+def test_pieces_and_threads_change_nothing(kind, monkeypatch):
+    points = layout(kind, 4000)
+    expected = grouping.plan_groups(points, nsamples=4000, gridsize=2, seed=4)
+    for piece, threads in ((200, 1), (900, 5)):
+        monkeypatch.setattr(kernels, "ONE_TREE", 100)
+        monkeypatch.setattr(kernels, "PIECE", piece)
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, n=threads: set(range(n)))
+        found = grouping.plan_groups(points, nsamples=4000, gridsize=2, seed=4)
+        np.testing.assert_array_equal(found.nn_indices, expected.nn_indices)
+        np.testing.assert_array_equal(found.distance, expected.distance)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from scanfold._apply import apply_kernel, take_rows
-from scanfold.conventions import InputError, InputTypeError, Var, primary, record, unknown
+from scanfold.conventions import InputError, InputTypeError, Var, describe_input, primary, record, unknown
 from scanfold.grouping.positions import MOST, NOMINAL, TRUE
 from scanfold.io.rows import Rows
 from scanfold.io.views import Unfolded
@@ -141,6 +141,8 @@ def _take(array: xr.DataArray, indices: xr.DataArray, dims: Any, batch: int | No
     array = array.transpose(*dims, ...)
     frame = {str(d): n for d, n in array.sizes.items() if d not in dims}
     coords = {d: array[d] for d in frame if d in array.coords}
+    if array.chunks is None and indices.chunks is not None:
+        return _looked_up(array, indices, frame)
     if array.chunks is None:
         values = array.values.reshape(-1, *frame.values())[indices.values]
         return xr.DataArray(values, dims=(*indices.dims, *frame), coords=coords, attrs=array.attrs)
@@ -171,6 +173,36 @@ def _take(array: xr.DataArray, indices: xr.DataArray, dims: Any, batch: int | No
         dtype=str(array.dtype),
     )
     return out.assign_coords(coords).assign_attrs(array.attrs)
+
+
+@dataclass(frozen=True)
+class _Lookup:
+    """Looks values up that are in memory."""
+
+    values: Array
+
+    def __call__(self, indices: Array) -> Array:
+        found: Array = self.values[indices]
+        return found
+
+
+def _looked_up(array: xr.DataArray, indices: xr.DataArray, frame: dict[str, int]) -> xr.DataArray:
+    """Take from an array in memory what a plan in a store names; the array travels in the graph."""
+    if array.nbytes > CARRIED:
+        raise InputError(
+            f"{array.name!r} is in memory, {array.nbytes / 2**20:.0f} MiB, and the plan in a store: too large to "
+            "travel with its tasks. Save the scan too, and open it: sf.open_scan(store)"
+        )
+    values = array.values.reshape(-1, *frame.values())
+    out = apply_kernel(
+        _Lookup(values),
+        indices.drop_vars(indices.coords),
+        core_dims=[[*map(str, indices.dims[1:])]],
+        output={str(d): indices.sizes[d] for d in indices.dims[1:]} | frame,
+        token=f"lookup-{describe_input(array)['token']}",
+        dtype=str(array.dtype),
+    )
+    return out.assign_attrs(array.attrs)
 
 
 def _coordinates(scan: xr.Dataset, chosen: xr.Dataset, dims: Any) -> dict[str, Any]:
