@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from scanfold.cli.clusters import cluster, require_one_cluster
 from scanfold.cli.options import OPTIONS, Bounds, read_config, taken
 from scanfold.conventions import InputError, require_dim, unknown
 
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     from scanfold.runs import save
 
     fits, drawn = make_fits(options)
-    with _workers(options):
+    with cluster(options["workers"], options["scheduler"]):
         fits = save(fits, options["out"], progress=options["progress"])
     print(f"wrote {options['out']}")
     if "csv" in outputs:
@@ -78,8 +78,7 @@ def gather(arguments: argparse.Namespace) -> dict[str, Any]:
     missing = [n if n == "file" else f"--{n}" for n in ("file", "model", "dim", "out") if not options[n]]
     if missing:
         raise InputError(f"{', '.join(missing)} missing; `scanfold info FILE` prints a command to start from")
-    if options["workers"] and options["scheduler"]:
-        raise InputError("--workers starts a cluster and --scheduler uses one that runs; give one of them")
+    require_one_cluster(options["workers"], options["scheduler"])
     return options
 
 
@@ -150,14 +149,6 @@ def _weights(given: str | None, scan: Any) -> Any:
     if name.strip() not in scan:
         raise unknown("variable for --weights", name.strip(), map(str, scan.data_vars))
     return 1.0 / scan[name.strip()].astype("float64")
-
-
-def _workers(options: Mapping[str, Any]) -> Any:
-    from scanfold.runs import clients
-
-    if options["scheduler"]:
-        return clients.connect(options["scheduler"])
-    return clients.local_client(options["workers"]) if options["workers"] else nullcontext()
 
 
 def check_outputs(options: Mapping[str, Any]) -> dict[str, Path]:

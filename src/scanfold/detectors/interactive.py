@@ -204,7 +204,7 @@ def interactive_kspace(
 
 def _mean_and_center(scan: Any, center: Any, figure: Any) -> tuple[Array, tuple[float, float]]:
     if figure is None:
-        _require_display()  # before the scan is read
+        require_display()  # before the scan is read
     if isinstance(scan, xr.Dataset) and "mean_counts" in scan:
         mean, valid = scan["mean_counts"].values, scan["valid"].values
         known = scan["center"].values if center is None else np.array(pair(center, "center"))
@@ -235,8 +235,8 @@ def _in_notebook() -> bool:
     return any(word in matplotlib.get_backend().lower() for word in ("ipympl", "nbagg", "widget"))
 
 
-def _require_display() -> None:
-    """Raise if figures cannot take clicks."""
+def require_display(waiting: bool = False) -> None:
+    """Raise if figures cannot take clicks or, with `waiting`, a function cannot wait for them."""
     import matplotlib
     from matplotlib.backends import BackendFilter, backend_registry
 
@@ -246,6 +246,11 @@ def _require_display() -> None:
         raise InputError(
             f"no display to click in (matplotlib uses {backend!r}); give the numbers instead: center=(ky, kx), and "
             "pixel_size_k or det.pixel_size_from_points. In a notebook type %matplotlib widget first (ipympl)"
+        )
+    if waiting and _in_notebook():
+        raise InputError(
+            "a run cannot wait for clicks in a notebook; call det.interactive_center(scan) in a cell of its own, and "
+            "pass its .center as calibration: center_y, center_x"
         )
 
 
