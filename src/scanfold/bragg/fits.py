@@ -58,8 +58,8 @@ def fit_groups(
     likelihood : {"gaussian", "poisson"}
         Least squares of the transmission, or signal counts given signal and open beam counts.
     n_jobs, backend : int, {"loky", "threading", "sequential"}, optional
-        Fit now, in so many processes or threads (−1: all cores); the numbers are the same. Without them the
-        result is lazy, and computed by whatever Dask is set to.
+        Fit in so many processes or threads (−1: all cores) when the result is looked at; the numbers are the
+        same. Without them it is computed by whatever Dask is set to.
     progress_bar : bool
         Accepted for the sake of old scripts; `save` shows the progress of a long run.
     **options
@@ -82,16 +82,18 @@ def fit_groups(
     if model.compat or chosen:
         options.setdefault("guess", "params")
     values, extra = _measured(window, likelihood)
-    fits = fit(
-        values, function, table, dim="wavelength", stages=_as_stages(chosen, style),
-        method="leastsq" if method in _STYLES else method, **extra, **options,
-    )  # fmt: skip
+    options |= extra | {"dim": "wavelength", "method": "leastsq" if method in _STYLES else method}
+    scheduler = _scheduler(n_jobs, backend)
+    if any(s.wlmin is not None or s.wlmax is not None for s in chosen):
+        fits = _stages_in_windows(values, function, table, chosen, style, options)
+    else:
+        fits = fit(values, function, table, stages=_as_stages(chosen, style), **options)
     for name in (n for n in table if n in fits):
         if (unit := units_of(name, model.compat)) is not None:
             fits[name].attrs["units"] = fits[f"{name}_stderr"].attrs["units"] = unit
-    if n_jobs is not None or backend is not None:
-        fits = _compute(fits, n_jobs, backend)
-    return _result(fits, model, data)
+    from scanfold.bragg.result import GroupedFitResult
+
+    return GroupedFitResult(fits, model, data, scheduler=scheduler)
 
 
 def instrument_model(model: TransmissionModel, table: Mapping[str, Any], window: xr.Dataset) -> lmfit.Model:
@@ -101,14 +103,6 @@ def instrument_model(model: TransmissionModel, table: Mapping[str, Any], window:
         flight_path=float(window.attrs.get("L", model.tof_length)),
         bin_width=_bin_width(window["wavelength"].values),
     )  # fmt: skip
-
-
-def _result(fits: xr.Dataset, model: TransmissionModel, data: Any) -> Any:
-    try:
-        from scanfold.bragg.result import GroupedFitResult  # type: ignore[import-not-found,unused-ignore]
-    except ImportError:
-        return fits
-    return GroupedFitResult(fits, model, data)
 
 
 def _dataset(data: Any) -> xr.Dataset:
@@ -149,10 +143,35 @@ def _bin_width(wavelengths: Any) -> float | None:
     return width if np.abs(steps - width).max() < 1e-3 * width else None
 
 
+def counts_of(dataset: xr.Dataset) -> tuple[xr.DataArray, dict[str, Any]]:
+    """Return signal counts, and how `scanfold.fit` takes the open beam beside them.
+
+    T = S/O·(O_e/S_e), so that the signal is exposed longer than the open beam by S_e/O_e; the noise of the empty
+    runs is not in the errors.
+
+    Raises
+    ------
+    InputError
+        If the data hold no counts.
+    """
+    for name in ("signal", "openbeam"):
+        if name not in dataset:
+            raise InputError(
+                f"likelihood='poisson' needs the counts, and the data have no {name!r}; use likelihood='gaussian'"
+            )
+    exposure = 1.0 / dataset["empty_ratio"] if "empty_ratio" in dataset else 1.0
+    reference = dataset["openbeam"].drop_attrs()
+    if isinstance(exposure, xr.DataArray):
+        exposure = exposure.drop_attrs()
+    return dataset["signal"].drop_attrs(), {"likelihood": "binomial", "reference": (reference, exposure)}
+
+
 def _measured(window: xr.Dataset, likelihood: str) -> tuple[xr.DataArray, dict[str, Any]]:
-    """Return what is fitted, and its weights."""
+    """Return what is fitted, and its weights or what stands beside it."""
     if likelihood not in ("gaussian", "poisson"):
         raise unknown("likelihood", likelihood, ("gaussian", "poisson"))
+    if likelihood == "poisson":
+        return counts_of(window)
     error = window["transmission_err"]
     return window["transmission"].drop_attrs(), {"weights": (1.0 / error.where(error > 0.0)).drop_attrs()}
 
@@ -221,13 +240,37 @@ def _as_stages(chosen: Sequence[Stage], style: str) -> Stages | None:
     return Stages({s.name: list(s.vary) for s in chosen}, style=style, keep=True)
 
 
-def _compute(fits: xr.Dataset, n_jobs: int | None, backend: str | None) -> xr.Dataset:
-    """Fit now, as nbragg's words say."""
+def _stages_in_windows(
+    values: xr.DataArray, function: lmfit.Model, table: Mapping[str, Mapping[str, Any]], chosen: Sequence[Stage],
+    style: str, options: Mapping[str, Any],
+) -> xr.Dataset:  # fmt: skip
+    """Fit stage after stage, each in its own window, from the result of the one before; return the last."""
+    fits: xr.Dataset | None = None
+    free: set[str] = set()
+    wavelengths = values["wavelength"]
+    for stage in chosen:
+        free = free | set(stage.vary) if style == "rietveld" else set(stage.vary)
+        low, high = stage.wlmin or -np.inf, stage.wlmax or np.inf
+        settings: dict[str, dict[str, Any]] = {n: dict(s) for n, s in table.items()}
+        for name, own in settings.items():
+            if "expr" not in own:
+                own["vary"] = name in free
+                if fits is not None:
+                    own["value"] = fits[name].drop_vars(list(fits[name].coords)).drop_attrs()
+        inside = values.where((wavelengths > low) & (wavelengths < high))
+        fits = fit(inside, function, settings, **{**options, "guess": "params", "retry": False})
+    assert fits is not None
+    return fits
+
+
+def _scheduler(n_jobs: int | None, backend: str | None) -> dict[str, Any]:
+    """Return nbragg's words as what Dask computes with; nothing where none is given."""
     if backend is not None and backend not in BACKENDS:
         raise unknown("backend", backend, BACKENDS)
+    if n_jobs is None and backend is None:
+        return {}
     jobs = n_jobs if n_jobs is not None else -1
     if jobs == 0 or jobs < -1:
         raise InputError(f"n_jobs is {n_jobs}; expected a number of workers, or -1 for all cores")
     scheduler = "sync" if jobs == 1 else BACKENDS[backend or "loky"]
-    workers = {} if jobs == -1 or scheduler == "sync" else {"num_workers": jobs}
-    return fits.compute(scheduler=scheduler, **workers)
+    return {"scheduler": scheduler} | ({} if jobs == -1 or scheduler == "sync" else {"num_workers": jobs})

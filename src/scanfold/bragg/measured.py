@@ -27,12 +27,21 @@ class Measured:
         1/σ, where the fit had an array of them.
     model : lmfit.Model
     dim : str
+    dataset : Dataset
+        All of the data in the window of the fits.
     """
 
     values: xr.DataArray
     weights: xr.DataArray | None
     model: lmfit.Model
     dim: str
+    dataset: xr.Dataset
+
+    def counts(self) -> tuple[xr.DataArray, dict[str, Any]]:
+        """Return the signal counts, and the open beam beside them as `scanfold.fit` takes it."""
+        from scanfold.bragg.fits import counts_of
+
+        return counts_of(self.dataset)
 
     @classmethod
     def of(cls, fits: xr.Dataset, model: Any, data: Data | None, place: Mapping[str, int] | None) -> Measured:
@@ -55,7 +64,7 @@ class Measured:
         ds = windowed(ds, options["axis"], dim)
         values = ds["transmission"]
         weights = 1.0 / ds["transmission_err"] if options["weights"] == "array" else None
-        return cls(values, weights, lmfit_model(fits, model, ds), dim)
+        return cls(values, weights, lmfit_model(fits, model, ds), dim, ds)
 
 
 def options_of(fits: xr.Dataset) -> dict[str, Any]:

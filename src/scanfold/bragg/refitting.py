@@ -29,11 +29,15 @@ def refit(
     old = result.compute()
     chosen = selected(result, query, indices)
     measured = result.measured()
-    again = measured.values.where(chosen) if chosen.ndim else measured.values
     recorded = options_of(old)
     settings = starts(old, recorded, params)
-    how = {k: recorded[k] for k in _OPTIONS} | {"guess": "params"} | dict(options)
-    new = fitting.fit(again, measured.model, settings, dim=measured.dim, weights=measured.weights, **how)
+    how = {k: recorded[k] for k in _OPTIONS} | {"guess": "params", "weights": measured.weights}
+    values = measured.values
+    if recorded["likelihood"] == "binomial":
+        values, beside = measured.counts()
+        how |= beside | {"weights": None}
+    again = values.where(chosen) if chosen.ndim else values
+    new = fitting.fit(again, measured.model, settings, dim=measured.dim, **(how | dict(options)))
     merged = {n: new[n].where(chosen, old[n]).assign_attrs(new[n].attrs) if n in new and new[n].dims == old[n].dims
               else old[n] for n in old.data_vars}  # fmt: skip
     out = old.assign({n: v.astype(old[n].dtype).assign_attrs(old[n].attrs) for n, v in merged.items()})

@@ -130,9 +130,10 @@ def at_values(
         bounds = {k: recorded[k] for k in ("min", "max") if k in recorded}
         given = {"value": values[name], "vary": name in free, **bounds}
         params[name] = {"expr": recorded["expr"]} if "expr" in recorded else given
+    likelihood = options["likelihood"] if options["likelihood"] != "binomial" else "gaussian"
     once = fitting.fit(
         measured.values, measured.model, params, dim=measured.dim, weights=measured.weights,
-        likelihood=options["likelihood"], guess="params", retry=False, max_nfev=1,
+        likelihood=likelihood, guess="params", retry=False, max_nfev=1,
     ).compute()  # fmt: skip
     tied = {n: float(once[n]) for n, p in params.items() if "expr" in p}
     return tied, {n: float(once[f"{n}_stderr"]) for n in free}, float(once["redchi"])

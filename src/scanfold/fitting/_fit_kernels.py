@@ -224,7 +224,10 @@ def finish_row(program, data, weights, keep, p, start, low, high, free, poisson,
     stats[1] = 0.0
     for i in range(n):
         if keep.size == 0 or keep[i]:
-            stats[1] += (data[i] - y[i]) ** 2
+            seen = data[i]
+            if poisson == 2:
+                seen /= max(weights[i] * weights[n + i], 0.5)
+            stats[1] += (seen - y[i]) ** 2
 
 
 @_jit

@@ -143,8 +143,11 @@ def residuals(data, weights, keep, y, poisson, residual, root_weights):
 
     Least squares: cost Σ w²(d − y)². Poisson: the deviance 2Σ(y − d + d ln(d/y)), whose gradient and Fisher
     curvature these residuals and weights give (Laurence and Chromy, Nat. Methods 7 (2010) 338), continued by a
-    parabola where the model is not positive.
+    parabola where the model is not positive. poisson = 2: counts d beside reference counts r, see
+    `_binomial_residuals`.
     """
+    if poisson == 2:
+        return _binomial_residuals(data, weights, keep, y, residual, root_weights)
     if poisson:
         return _poisson_residuals(data, keep, y, residual, root_weights)
     for i in range(data.size):
@@ -183,6 +186,46 @@ def _poisson_residuals(data, keep, y, residual, root_weights):
             bend = max(d, 1.0) / (floor * floor)
             cost += over * (2.0 * slope + bend * over)
             slope += bend * over
+        root_weights[i] = math.sqrt(bend)
+        residual[i] = -slope / root_weights[i]
+    _drop(keep, residual, root_weights)
+    return cost
+
+
+@_jit
+def _binomial_residuals(data, beside, keep, y, residual, root_weights):
+    """Fill residuals and √weights of counts d, given the sum N of d and reference counts r; return the deviance.
+
+    Both are Poisson counts and the model is the ratio y of their means, but for an exposure s: d is then binomial, of
+    probability p = s·y/(1 + s·y), whatever the mean of r. The deviance is 2Σ[d ln(d/Np) + r ln(r/N(1 − p))], the
+    Fisher weight of y N·s/(y(1 + s·y)²). beside (2n) holds r, then s.
+    """
+    n = data.size
+    above = below = 0.0
+    for i in range(n):
+        if keep.size == 0 or keep[i]:
+            above += data[i]
+            below += beside[i] * beside[n + i]
+    floor = max(1.0e-4 * above / max(below, 1.0), 1.0e-10)
+    cost = 0.0
+    for i in range(n):
+        if keep.size and not keep[i]:
+            continue
+        d, r, s, f, over = data[i], beside[i], beside[n + i], y[i], 0.0
+        if f < floor:
+            over, f = f - floor, floor
+        total, odds = d + r, s * f
+        if d > 0.0:
+            cost += 2.0 * d * math.log(d * (1.0 + odds) / (total * odds))
+        if r > 0.0:
+            cost += 2.0 * r * math.log(r * (1.0 + odds) / total)
+        slope = total * s / (1.0 + odds) - d / f
+        bend = total * s / (f * (1.0 + odds) ** 2)
+        if over < 0.0:
+            cost += over * (2.0 * slope + bend * over)
+            slope += bend * over
+        # A model that is NaN must not pass for one that fits.
+        cost += 0.0 * y[i]
         root_weights[i] = math.sqrt(bend)
         residual[i] = -slope / root_weights[i]
     _drop(keep, residual, root_weights)

@@ -14,12 +14,13 @@ from dask.base import tokenize
 
 from scanfold import _apply
 from scanfold.conventions import InputError, primary, record, versions
-from scanfold.fitting import checks, reference, results
+from scanfold.fitting import checks, results
 from scanfold.fitting.block import FitBlock, columns, engine_of
 from scanfold.fitting.components import Component, Unsupported, model_token, take_apart
 from scanfold.fitting.expressions import symbols, translate
 from scanfold.fitting.parameters import ParameterTable, read_parameters
-from scanfold.fitting.problem import Array, Problem, Stages, stage_indices
+from scanfold.fitting.problem import LIKELIHOODS, Array, Problem, Stages, stage_indices
+from scanfold.fitting.reference import check_method
 from scanfold.fitting.registry import describe_model
 from scanfold.fitting.start import MeanStart, plan_guess, sample
 
@@ -36,6 +37,7 @@ def fit(
     dim: str,
     weights: xr.DataArray | Sequence[float] | str | None = None,
     likelihood: str = "gaussian",
+    reference: xr.DataArray | tuple[xr.DataArray, xr.DataArray | float] | None = None,
     stages: Stages | Mapping[str, Any] | None = None,
     guess: str = "auto",
     engine: str = "auto",
@@ -62,9 +64,13 @@ def fit(
         The dimension that is fitted along; its coordinate is the independent variable.
     weights : DataArray, sequence over `dim`, "counts" or None
         1/σ of each point; "counts" is 1/√max(data, 1).
-    likelihood : {"gaussian", "poisson"}
+    likelihood : {"gaussian", "poisson", "binomial"}
         Least squares, or maximum likelihood for counts, which has no bias at few counts [1]_; its `chisqr` is
-        the deviance and its errors are not scaled by `redchi`.
+        the deviance and its errors are not scaled by `redchi`. "binomial" is that of counts given their sum with
+        the counts of a `reference`: the model is the ratio of the means of both, and the noise of both counts.
+    reference : DataArray, or pair of DataArray and exposure, optional
+        Counts of the reference over `dim` and any scan dims, and by how much longer the data were exposed than it
+        (a number, or over `dim`).
     stages : mapping or Stages, optional
         Stage name to the parameters that vary in it (names, glob patterns, "all"), in order; each stage starts
         from the result of the one before, and adds to it.
@@ -126,8 +132,10 @@ def fit(
     for (index, _), own in table.own.items():
         checks.check_labels(f"values of parameter {table.names[index]!r}", own, array)
     results.check_names(table.names, array)
-    reference.check_method(method)
+    check_method(method)
     weights = checks.check_weights(weights, likelihood, array, dim)
+    beside = checks.check_reference(reference, likelihood, array, dim)
+    weights = weights if beside is None else beside
     kind = "array" if isinstance(weights, xr.DataArray) else weights or "none"
 
     chosen, components, ops, reason = _choose_engine(engine, method, model, table, x)
@@ -135,7 +143,10 @@ def fit(
         _LOG.warning("fit: using lmfit position by position (slow): %s", reason)
     plan = plan_guess(components, ops) if components else None
     problem = _problem(model, table, x, components, ops, chosen, method, stages, likelihood, max_nfev)
-    problem, order = _starts(problem, table, plan, guess, retry)
+    if beside is not None and chosen == "lmfit":
+        raise InputError(f"likelihood='binomial' is not one of lmfit's; {reason or 'leave engine and method out'}")
+    # The mean of some spectra says nothing without that of their references.
+    problem, order = _starts(problem, table, plan, "params" if beside is not None else guess, retry and beside is None)
     block = FitBlock(
         problem, plan, order, kind, "mean" in order, covariance, poor_fit, no_signal,
         errors, tuple(scan) if errors == "raise" else (),
@@ -197,7 +208,7 @@ def _problem(
     default = (2000 if engine == "lmfit" else 200) * (len(free[-1]) + 1)
     return Problem(
         x=x, names=tuple(table.names), components=components, ops=ops, value=table.value, low=table.low,
-        high=table.high, free=free, expressions=codes, feeding=feeding, poisson=likelihood == "poisson",
+        high=table.high, free=free, expressions=codes, feeding=feeding, poisson=LIKELIHOODS[likelihood],
         max_nfev=max_nfev or default, keep_stages=isinstance(stages, Stages) and stages.keep, engine=engine,
         method=method, model=model if engine == "lmfit" else None,
         params=results.plain_parameters(table) if engine == "lmfit" else None, own=tuple(table.own),
@@ -308,7 +319,7 @@ def _lay(
     arrays, core = [array], [[dim]]
     if isinstance(weights, xr.DataArray):
         arrays.append(weights)
-        core.append([dim])
+        core.append([str(weights.dims[-1])])
     token = tokenize(
         block.order,
         block.weights if isinstance(block.weights, str) else "",

@@ -93,7 +93,9 @@ class FitBlock:
             weights = np.array(extras.pop(0), np.float64, order="C")
         mean = np.array(extras.pop(0), np.float64) if self.mean else None
         keep = np.isfinite(values)
-        if weights.shape[1]:
+        if self.problem.poisson == 2:
+            keep &= is_counted(values, weights)
+        elif weights.shape[1]:
             keep &= np.isfinite(weights)
         if self.problem.poisson:
             keep &= values >= 0.0
@@ -102,7 +104,7 @@ class FitBlock:
         else:
             values[~keep] = 0.0
             if weights.shape[1]:
-                weights[~keep] = 0.0
+                weights[~np.tile(keep, weights.shape[1] // keep.shape[1])] = 0.0
         shape = (count, len(self.problem.names))
         table = [np.broadcast_to(a, shape).copy() for a in (self.problem.value, self.problem.low, self.problem.high)]
         for (index, which), own in zip(self.problem.own, extras, strict=True):
@@ -157,7 +159,8 @@ class FitBlock:
         place = columns(problem, self.covariance)
         out = np.full((status.size, place["width"].stop), np.nan)
         dof = np.maximum(used - m, 1)
-        kept = np.where(rows.keep, rows.data, np.nan) if rows.keep.shape[1] else rows.data
+        seen = rows.data if problem.poisson != 2 else ratios(rows)
+        kept = np.where(rows.keep, seen, np.nan) if rows.keep.shape[1] else seen
         with np.errstate(all="ignore"):
             total = np.nansum((kept - np.nansum(kept, axis=1, keepdims=True) / used[:, None]) ** 2, axis=1)
             penalty = aic(raw.chisqr, used, 0, problem.poisson)
@@ -185,6 +188,21 @@ class FitBlock:
         ):  # fmt: skip
             out[:, place[name]] = whole[:, None]
         return out
+
+
+def is_counted(counts: Array, beside: Array) -> npt.NDArray[np.bool_]:
+    """Say where counts (N, n) and the reference counts and exposures (N, 2n) beside them tell a ratio."""
+    n = counts.shape[1]
+    reference, exposure = beside[:, :n], beside[:, n:]
+    with np.errstate(invalid="ignore"):
+        usable = (reference >= 0.0) & (exposure > 0.0) & (counts + reference > 0.0)
+    return np.asarray(usable & np.isfinite(beside[:, :n]) & np.isfinite(beside[:, n:]))
+
+
+def ratios(rows: Rows) -> Array:
+    """Return counts over reference counts (N, n), half a count standing for none."""
+    n = rows.data.shape[1]
+    return np.asarray(rows.data / np.maximum(rows.weights[:, :n] * rows.weights[:, n:], 0.5))
 
 
 def keep_better(raw: Raw, new: Raw, where: npt.NDArray[np.intp]) -> None:

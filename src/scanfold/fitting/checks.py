@@ -10,7 +10,7 @@ import xarray as xr
 
 from scanfold.conventions import InputError, InputTypeError, require_dim, unknown
 from scanfold.fitting.components import independent_variables, make_model
-from scanfold.fitting.problem import Array
+from scanfold.fitting.problem import LIKELIHOODS, Array
 
 _ENGINES = ("auto", "batch", "lmfit")
 _GUESSES = ("auto", "model", "mean", "params")
@@ -21,7 +21,7 @@ def check_options(engine: str, guess: str, likelihood: str, errors: str) -> None
     for kind, value, valid in (
         ("engine", engine, _ENGINES),
         ("guess", guess, _GUESSES),
-        ("likelihood", likelihood, ("gaussian", "poisson")),
+        ("likelihood", likelihood, LIKELIHOODS),
         ("errors", errors, ("flag", "raise")),
     ):
         if value not in valid:
@@ -88,8 +88,8 @@ def check_weights(weights: Any, likelihood: str, array: xr.DataArray, dim: str) 
     """Return the weights with `dim` last, "counts", or None; raise unless they fit the data."""
     if weights is None:
         return None
-    if likelihood == "poisson":
-        raise InputError("likelihood='poisson' takes the weight of each point from its counts; leave weights out")
+    if likelihood != "gaussian":
+        raise InputError(f"likelihood={likelihood!r} takes the weight of each point from its counts; leave weights out")
     if isinstance(weights, str):
         if weights != "counts":
             raise unknown("weights", weights, ["counts"])
@@ -113,3 +113,21 @@ def check_weights(weights: Any, likelihood: str, array: xr.DataArray, dim: str) 
         raise InputError(f"weights lacks the dimension {dim!r}; multiply them by a DataArray of ones over it")
     aligned: xr.DataArray = weights.transpose(..., dim).drop_vars(list(weights.coords))
     return aligned
+
+
+def check_reference(reference: Any, likelihood: str, array: xr.DataArray, dim: str) -> xr.DataArray | None:
+    """Return reference counts and then exposures along ``reference`` (2n), or None where there are none."""
+    if (reference is None) != (likelihood != "binomial"):
+        found = "there is none" if reference is None else f"likelihood is {likelihood!r}"
+        raise InputError(f"likelihood='binomial' and reference=counts belong together; {found}")
+    if reference is None:
+        return None
+    counts, exposure = reference if isinstance(reference, tuple) else (reference, 1.0)
+    if not isinstance(counts, xr.DataArray):
+        raise InputTypeError(f"reference is a {type(counts).__name__}; expected a DataArray of counts over {dim!r}")
+    if not isinstance(exposure, xr.DataArray):
+        exposure = xr.full_like(array[dim], float(exposure), dtype=np.float64)
+    parts = [check_weights(part, "gaussian", array, dim) for part in (counts, exposure)]
+    whole = xr.concat([p.astype(np.float64).drop_attrs() for p in parts], dim=dim).rename({dim: "reference"})
+    ordered = whole.transpose(..., "reference")
+    return ordered if ordered.chunks is None else ordered.chunk(reference=-1)

@@ -184,8 +184,10 @@ def result_at(
     weight = _weights(options, spectrum, weights, position)
     keep = np.isfinite(spectrum.values) & (True if weight is None else np.isfinite(weight))
     sigma = None if weight is None else xr.DataArray(weight, dims=dim)
+    # Beside reference counts, curvature comes from the weights of the ratio, if there are any.
+    likelihood = "gaussian" if options["likelihood"] == "binomial" else options["likelihood"]
     again = fit(
-        spectrum, built, params, dim=dim, weights=sigma, likelihood=options["likelihood"], guess="params",
+        spectrum, built, params, dim=dim, weights=sigma, likelihood=likelihood, guess="params",
         # lmfit has no covariance before it has finished
         retry=False, covariance=True, max_nfev=None if options["engine"] == "lmfit" else 1,
     ).compute()  # fmt: skip

@@ -17,6 +17,9 @@ from scanfold.fitting.parameters import ParameterTable
 
 Array = npt.NDArray[np.float64]
 
+#: Likelihoods, and the number by which kernels know them.
+LIKELIHOODS = {"gaussian": 0, "poisson": 1, "binomial": 2}
+
 
 class Raw(NamedTuple):
     """What an engine gives for N positions, P parameters, m of them free.
@@ -108,6 +111,8 @@ class Problem:
         The parameters that vary in each stage; the last stage's are those of the errors.
     stage_names : tuple of str
         What the stages are called.
+    poisson : int
+        1 for counts, 2 for counts beside reference counts, which the weights then hold; 0 for least squares.
     expressions : tuple of (int, code)
         Targets and stack-machine code, in order; the first `feeding` feed the model.
     """
@@ -122,7 +127,7 @@ class Problem:
     free: tuple[tuple[int, ...], ...]
     expressions: tuple[tuple[int, Array], ...]
     feeding: int
-    poisson: bool
+    poisson: int
     max_nfev: int
     keep_stages: bool
     engine: str

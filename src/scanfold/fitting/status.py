@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import xlogy
 from scipy.stats import chi2
 from scipy.stats import f as fisher
 
@@ -64,13 +65,30 @@ def has_no_signal(problem: Problem, raw: Raw, rows: Rows, terms: int, margin: fl
     span = np.ptp(problem.x) or 1.0
     u = 2.0 * (problem.x - problem.x.min()) / span - 1.0
     null = np.empty(count)
-    polynomial_rows(u, rows.data, rows.weights, rows.keep, terms, problem.poisson, null)
     used = rows.used
+    if problem.poisson == 2:
+        cost = _constant_ratio(rows)
+        model = aic(raw.chisqr, used, len(problem.free[-1]), True)
+        return np.asarray(~(model < aic(cost, used, 1, True) - margin))
+    polynomial_rows(u, rows.data, rows.weights, rows.keep, terms, bool(problem.poisson), null)
     # Below the rounding of the data both are perfect: the simpler model then wins.
     weighted = rows.data * (rows.weights if rows.weights.shape[1] else 1.0)
     floor = 0.0 if problem.poisson else 1e-26 * np.einsum("ij,ij->i", weighted, weighted)
     model = aic(np.maximum(raw.chisqr, floor), used, len(problem.free[-1]), problem.poisson)
     return np.asarray(~(model < aic(np.maximum(null, floor), used, terms, problem.poisson) - margin))
+
+
+def _constant_ratio(rows: Rows) -> Array:
+    """Return the deviance (N) of one ratio of counts to reference counts at all points."""
+    n = rows.data.shape[1]
+    reference, exposure = rows.weights[:, :n], np.maximum(rows.weights[:, n:], 1e-300)
+    level = rows.data.sum(axis=1) / np.maximum((reference * exposure).sum(axis=1), 0.5)
+    odds = level[:, None] * exposure
+    total = np.maximum(rows.data + reference, 1e-300)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = odds / (1.0 + odds)
+        terms = xlogy(rows.data, rows.data / (total * share)) + xlogy(reference, reference / (total * (1.0 - share)))
+    return np.asarray(2.0 * np.nansum(terms, axis=1))
 
 
 def judge(
