@@ -37,6 +37,11 @@ def counted(curve: np.ndarray, level: float, positions: int, seed: int = 3, x: n
     )  # fmt: skip
 
 
+def in_memory_axis(data: xr.Dataset) -> xr.Dataset:
+    """Return chunked data with their axis in memory, as `Data` has it: ``chunk`` makes coordinates lazy too."""
+    return data.assign_coords(wavelength=("tof", X))
+
+
 def true(model: TransmissionModel, x: np.ndarray = X, **values: float) -> np.ndarray:
     return model.evaluate(values, x, flight_path=9.0, bin_width=x[1] - x[0])
 
@@ -132,7 +137,7 @@ def test_oriented_grain_is_fitted_through_ncrystal():
 
 def test_nothing_is_computed_before_it_is_looked_at():
     model = TransmissionModel(IRON, vary_basic=True)
-    data = counted(true(model), 1000.0, 8).chunk(position=2)
+    data = in_memory_axis(counted(true(model), 1000.0, 8).chunk(position=2))
     with raise_if_computes():
         result = model.fit(data)
     assert float(result.compute()["thickness"].mean()) == pytest.approx(1.0, abs=0.01)
@@ -146,7 +151,9 @@ def test_same_numbers_for_any_backend_and_chunks():
         again = model.fit(data, **options).compute()
         for name in first.data_vars:
             np.testing.assert_array_equal(first[name], again[name], err_msg=str(name))
-    assert_chunk_invariant(lambda ds: model.fit(ds).fits, data, [{"position": 16}, {"position": 5}])
+    assert_chunk_invariant(
+        lambda ds: model.fit(in_memory_axis(ds)).fits.drop_attrs(), data, [{"position": 16}, {"position": 5}]
+    )
 
 
 def test_stages_and_their_words():
@@ -205,7 +212,7 @@ def test_lmfit_itself_finds_the_same():
 def test_what_is_refused():
     model = TransmissionModel(IRON, vary_basic=True)
     data = counted(true(model), 100.0, 2)
-    with pytest.raises(ScanError, match="no data between wlmin=6.5"):
+    with pytest.raises(ScanError, match=r"no data between wlmin=6\.5"):
         model.fit(data, wlmin=6.5, wlmax=9.0)
     with pytest.raises(ScanError, match="unknown parameter 'thicknes'"):
         model.fit(data, {"thicknes": 1})
