@@ -127,7 +127,7 @@ def check_reference(reference: Any, likelihood: str, array: xr.DataArray, dim: s
         raise InputTypeError(f"reference is a {type(counts).__name__}; expected a DataArray of counts over {dim!r}")
     if not isinstance(exposure, xr.DataArray):
         exposure = xr.full_like(array[dim], float(exposure), dtype=np.float64)
-    parts = [check_weights(part, "gaussian", array, dim) for part in (counts, exposure)]
-    whole = xr.concat([p.astype(np.float64).drop_attrs() for p in parts], dim=dim).rename({dim: "reference"})
-    ordered = whole.transpose(..., "reference")
+    parts: list[Any] = [check_weights(part, "gaussian", array, dim) for part in (counts, exposure)]
+    whole: xr.DataArray = xr.concat([p.astype(np.float64).drop_attrs() for p in parts], dim=dim)
+    ordered = whole.rename({dim: "reference"}).transpose(..., "reference")
     return ordered if ordered.chunks is None else ordered.chunk(reference=-1)

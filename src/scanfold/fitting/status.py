@@ -47,7 +47,7 @@ def is_poor(problem: Problem, raw: Raw, rows: Rows, noise: Array | None, tail: f
     return np.asarray((redchi > limits) & (dof > 0))
 
 
-def aic(cost: Array, used: npt.NDArray[np.int64], parameters: int, poisson: bool) -> Array:
+def aic(cost: Array, used: npt.NDArray[np.int64], parameters: int, poisson: int) -> Array:
     """Return Akaike's criterion: lmfit's n·ln(χ²/n) + 2m, or deviance + 2m for Poisson."""
     if poisson:
         return np.asarray(cost + 2.0 * parameters)
