@@ -292,7 +292,7 @@ def _truth(groups: xr.Dataset) -> xr.DataArray | None:
     N, C = groups.sizes["ky"], groups.sizes["channel"]
     require_inside(y, x, groups["object"].shape, N)
     wave = groups["probe"] if groups["probe"].ndim == 3 else groups["probe"].expand_dims("mode")
-    chunk = C * max(1, forward.CHUNK // (8 * N * N * C))
-    scan = Scan(xr.DataArray(y, dims="position"), xr.DataArray(x, dims="position"), min(chunk, y.size))
+    chunk = C * forward.chunk_of(y.size // C, 8 * N * N * C, None)
+    scan = Scan(xr.DataArray(y, dims="position"), xr.DataArray(x, dims="position"), chunk)
     patches = forward.object_patches(Optics(groups["object"], wave), scan)
     return forward.folded(patches, C)

@@ -16,14 +16,14 @@ from scanfold._apply import apply_kernel, count_along
 from scanfold.conventions import InputError, Var, unknown
 from scanfold.ptycho import _diffraction_kernels as kernels
 from scanfold.ptycho import objects
-from scanfold.ptycho.config import positive
+from scanfold.ptycho.config import positive, whole
 
 DIFFRACTION = Var("diffraction", ("position", "ky", "kx"), "float32", "diffraction amplitude")
 COUNTS = Var("diffraction", ("position", "ky", "kx"), "uint32", "photons on the detector", "count")
 PATCHES = Var("Y", ("position", "probe_y", "probe_x"), "complex64", "the object at each position")
 SCALE = Var("intensity_scale", (), "float64", "factor from amplitudes to square roots of photons")
-#: Bytes of frames in a chunk, unless the user says how many.
-CHUNK = 2**26
+#: Bytes of frames in a chunk, and the most chunks, unless the user says how many frames one has.
+CHUNK, MOST = 2**24, 20_000
 #: Positions in a block of the photon scale, whatever the chunks.
 BLOCK = 4096
 
@@ -260,6 +260,15 @@ def object_patches(optics: Optics, scan: Scan) -> xr.DataArray:
     kernel = _Patches(optics.N, optics.interpolation)
     output = {"probe_y": optics.N, "probe_x": optics.N}
     return PATCHES.make(laid(kernel, optics, scan, output=output, dtype="complex64"))
+
+
+def chunk_of(count: int, frame: int, chunks: int | None) -> int:
+    """Return how many of `count` frames, or groups, of so many bytes are in a chunk.
+
+    Short chunks keep memory low; a long scan has longer ones, so that its graph stays small.
+    """
+    size = whole("chunks", chunks) if chunks is not None else max(1, CHUNK // frame, -(-count // MOST))
+    return min(size, count)
 
 
 def folded(frames: xr.DataArray, C: int) -> xr.DataArray:

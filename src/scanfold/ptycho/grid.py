@@ -90,7 +90,7 @@ def mk_simdata(
     noise, beam_stop, psf, saturation, background
         As of `generate_simulated_data`.
     chunks : int, optional
-        Groups in a chunk; 64 MiB of frames if not given.
+        Groups in a chunk; 16 MiB of frames if not given.
     seed : int
         Objects, jitter and noise have streams of their own, spawned from it.
 
@@ -134,7 +134,7 @@ def mk_simdata(
         _Part(Optics(m, wave if wave.ndim == 3 else wave.expand_dims("mode")), true[i * side**2 * C :][: side**2 * C])
         for i, m in enumerate(made)
     ]
-    group = max(1, forward.CHUNK // (4 * N * N * C)) if chunks is None else whole("chunks", chunks)
+    group = forward.chunk_of(n * side**2, 4 * N * N * C, chunks)
     scale = _scale(scans, intensity_scale, nphotons, group * C)
     key = (int(keys[2][0]), int(keys[2][1])) if noise else None
     parts = [p.simulated(i, scale, group, C, key, detector) for i, p in enumerate(scans)]

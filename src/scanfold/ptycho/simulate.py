@@ -82,7 +82,7 @@ def generate_simulated_data(
     return_patches : bool
         Also give `Y`, the object at each position.
     chunks : int, optional
-        Frames in a chunk; 64 MiB of them if not given. Chunks make no difference to any value.
+        Frames in a chunk; 16 MiB of them if not given, more in very long scans. No value depends on it.
     seed : int
         Positions, jitter and noise have streams of their own, spawned from it; the noise of a pixel is drawn from
         its number and that of its position.
@@ -133,7 +133,8 @@ def generate_simulated_data(
         "interpolation": interpolation, "noise": noise, "counts": counts, "detector": detector.described,
         "seed": seed, **pattern,
     }  # fmt: skip
-    laid = Scan(scan["position_y"], scan["position_x"], _chunk(scan.sizes["position"], model.N, chunks))
+    chunk = forward.chunk_of(scan.sizes["position"], 4 * model.N**2, chunks)
+    laid = Scan(scan["position_y"], scan["position_x"], chunk)
     scale = forward.photon_scale([forward.mean_energy(optics, laid)], nphotons)
     key = (int(keys[2][0]), int(keys[2][1])) if noise else None
     frames = forward.diffraction(optics, laid, scale, key=key, detector=detector, counts=counts)
@@ -194,8 +195,3 @@ def _in_strips(scan: xr.Dataset, optics: Optics) -> xr.Dataset:
         return scan
     strip = np.asarray(scan["position_y"]) // (4 * optics.N)
     return scan.isel(position=np.lexsort((np.asarray(scan["position_x"]), strip))).compute()
-
-
-def _chunk(n: int, N: int, chunks: int | None) -> int:
-    """Return how many frames are in a chunk."""
-    return min(whole("chunks", chunks) if chunks is not None else max(1, forward.CHUNK // (4 * N * N)), n)
