@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import dask
@@ -45,11 +46,24 @@ class _Block:
     #: Dask puts it into the names of the graph, which without it would hold the address of this object.
     __name__ = "apply_kernel"
 
-    def __init__(self, kernel: Callable[..., Any], token: str, core: Sequence[int], out: tuple[int, ...], dtype: str):
+    def __init__(
+        self,
+        kernel: Callable[..., Any],
+        token: str,
+        core: Sequence[int],
+        out: tuple[int, ...],
+        dtype: str,
+        ones: int = 0,
+    ):
         self.kernel, self.token, self.core, self.out, self.dtype = kernel, token, tuple(core), out, dtype
+        self.ones = ones
+
+    def kept(self) -> _Block:
+        """Return the kernel whose results keep every core dimension of its inputs, of length 1."""
+        return _Block(self.kernel, self.token, self.core, self.out, self.dtype, sum(self.core))
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        return ("scanfold-kernel", self.token, self.core, self.out, self.dtype)
+        return ("scanfold-kernel", self.token, self.core, self.out, self.dtype, self.ones)
 
     def __call__(self, *blocks: np.ndarray) -> np.ndarray:
         lead = np.broadcast_shapes(*(b.shape[: b.ndim - c] for b, c in zip(blocks, self.core, strict=True)))
@@ -65,7 +79,7 @@ class _Block:
             fill = np.nan if np.dtype(self.dtype).kind == "f" else 0
             result = np.full((count, *self.out), fill, self.dtype)
             result[rows] = self.kernel(*(f[rows] for f in flat))
-        return result.reshape(lead + self.out)
+        return result.reshape(lead + (1,) * self.ones + self.out)
 
 
 def apply_kernel(
@@ -109,17 +123,44 @@ def apply_kernel(
     block = _Block(kernel, token, [len(c) for c in core_dims], tuple(output.values()), dtype)
     # One kernel makes one array, so that a Dataset of slices of it computes the kernel once.
     result: xr.DataArray = xr.apply_ufunc(
-        block,
+        partial(_lay, block),
         *(a.drop_attrs() for a in arrays),
         input_core_dims=[list(c) for c in core_dims],
         output_core_dims=[list(output)],
-        dask="parallelized",
-        # an example of the result, which dask would otherwise make of an input, of another dtype
-        dask_gufunc_kwargs={"output_sizes": dict(output), "meta": np.empty(0, dtype)},
+        dask="allowed",
         keep_attrs=False,
         join="exact",
     )
     return result
+
+
+def _lay(block: _Block, *arrays: Any) -> Any:
+    """Call a kernel on NumPy arrays, or lay it over the blocks of dask arrays; core dimensions are last.
+
+    Core dimensions stay in the result, of length 1, and are cut off after: those that are contracted dask copies
+    before each call, though they are one chunk, and that is the whole scan.
+    """
+    if not any(isinstance(a, da.Array) for a in arrays):
+        return block(*arrays)
+    leads = [a.ndim - c for a, c in zip(arrays, block.core, strict=True)]
+    ndim, kept, pairs = max(leads), sum(block.core), []
+    first = ndim
+    for array, lead, core in zip(arrays, leads, block.core, strict=True):
+        lazy = array if isinstance(array, da.Array) else da.from_array(array, chunks=-1)
+        cut = [len(c) for c in lazy.chunks[lead:]]
+        if any(n > 1 for n in cut):
+            raise ValueError(
+                f"a kernel sees its core dimensions whole, and they are in {cut} chunks; rechunk them to one"
+            )
+        pairs += [lazy, (*range(ndim - lead, ndim), *range(first, first + core))]
+        first += core
+    out = tuple(range(first, first + len(block.out)))
+    laid = da.blockwise(
+        block.kept(), (*range(first), *out), *pairs,
+        dtype=np.dtype(block.dtype), meta=np.empty((0,) * (first + len(out)), block.dtype), concatenate=False,
+        adjust_chunks=dict.fromkeys(range(ndim, first), 1), new_axes=dict(zip(out, block.out, strict=True)),
+    )  # fmt: skip
+    return laid[(slice(None),) * ndim + (0,) * kept] if kept else laid
 
 
 def count_along(dim: str, size: int, chunk: int | None) -> xr.DataArray:
