@@ -37,6 +37,7 @@ def test_discovery(tmp_path: Path):
     for name in ("not_fitted_yet.csv", "fitted.csv", "notes.txt", "traces_1.csv", "my_fitted_lens.csv"):
         (tmp_path / name).touch()
     (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "._b.csv").touch()
     expected = ["a.CSV", "b.csv", "fitted.csv", "my_fitted_lens.csv", "not_fitted_yet.csv", "traces_1.csv"]
     assert [p.name for p in discover_csv_files(tmp_path)] == expected
     assert discover_csv_files(tmp_path / "x_traces.csv") == [tmp_path / "x_traces.csv"]

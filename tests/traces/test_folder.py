@@ -66,6 +66,7 @@ def test_every_cell_has_a_row_with_every_column(folder: Path):
     wanted += [n for p in REQUEST.model.names for n in (p, f"{p}_stderr")]
     assert set(wanted) <= set(frame.columns)
     assert frame["status"].tolist() == ["converged", "too_few_points", "too_few_points", "no_signal"]
+    assert frame["r_squared"][3] == 0
     assert frame["message"][2] == "1 usable points for 4 parameters; one more is needed for errors"
     assert frame.loc[[1, 2], ["km", "delta", "r_squared"]].isna().all(axis=None)
     assert frame["km"][0] == 1.28

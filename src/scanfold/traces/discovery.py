@@ -82,7 +82,9 @@ def discover_csv_files(path: str | Path) -> list[Path]:
         return [found]
     if not found.is_dir():
         raise InputError(f"no file or folder {str(path)!r}; pass a CSV file, or the folder that holds them")
-    tables = sorted(p for p in found.iterdir() if p.suffix.lower() == ".csv" and p.is_file())
+    # Other systems leave hidden files beside others on shared disks, ._a.csv beside a.csv.
+    there = (p for p in found.iterdir() if p.suffix.lower() == ".csv" and not p.name.startswith("."))
+    tables = sorted(p for p in there if p.is_file())
     traces = [p for p in tables if not is_result(p) and not p.stem.lower().endswith(SOURCE)]
     if not traces:
         sources = [p.name for p in tables if p.stem.lower().endswith(SOURCE)]

@@ -127,7 +127,7 @@ def _enough(array: xr.DataArray, varying: int) -> xr.DataArray:
 
 def _check(fits: xr.Dataset, array: xr.DataArray, request: FittingRequest) -> xr.Dataset:
     """Add what is told by data and residuals."""
-    curves = evaluate(fits, data=array, model=request.model.function)["best_fit"]
+    curves = evaluate(fits, array["time"], model=request.model.function)["best_fit"]
     bare = [a.drop_vars(list(a.coords)) for a in (array, curves)]
     checked = _apply.apply_kernel(
         assess, *bare, core_dims=[["time"], ["time"]], output={"check": 3}, token="traces-assess"

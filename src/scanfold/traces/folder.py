@@ -190,6 +190,7 @@ def fit_folder(
 
     A file that cannot be read is reported and the others go on; a cell that cannot be fitted has a row that says why.
     Run again with the same lines it does only what is missing: files that are new, changed, or were not finished.
+    What each result was made from is kept in a folder ``.scanfold`` beside the results.
 
     Parameters
     ----------

@@ -54,7 +54,9 @@ def to_frame(fits: xr.Dataset, request: FittingRequest) -> pd.DataFrame:
     columns["model_type"], columns["success"] = request.model_type, here["success"].values
     columns["status"], columns["message"] = status, ""
     columns |= {name: here[variable].values for name, variable in NUMBERS.items()}
-    columns["r_squared"] = np.where(columns["r_squared"] < -1e6, 0.0, columns["r_squared"])
+    # There is nothing to explain in a constant trace.
+    constant = (here["status"] == flags(here["status"])["no_signal"]) & here["noise"].isnull()
+    columns["r_squared"] = np.where(constant, 0.0, columns["r_squared"])
     for name in request.model.names:
         columns[name], columns[f"{name}_stderr"] = here[name].values, here[f"{name}_stderr"].values
     bounds = at_bounds(here, request)

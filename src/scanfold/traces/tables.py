@@ -65,12 +65,12 @@ def read_table(path: str | Path, feature: str | None = None) -> Table:
     lower = {str(c).strip().lower(): str(c) for c in frame.columns}
     if {"model_type", "r_squared"} <= set(lower):
         raise InputError(f"{path} holds results of fits, not traces; load it with load_fitted")
+    if feature is not None and "frame" not in lower:
+        raise InputError(f"{path} has no features to choose from; leave feature={feature!r} out")
     if set(TIDY) <= set(lower):
         return _tidy(path, frame.rename(columns={v: k for k, v in lower.items()}), "value", units or "h")
     if {"fov", "cell"} & set(lower):
         return _upstream(path, frame.rename(columns={v: k for k, v in lower.items()}), feature, units or "min")
-    if feature is not None:
-        raise InputError(f"{path} has no features to choose from; leave feature={feature!r} out")
     return _wide(path, frame, units or "h")
 
 
@@ -186,7 +186,11 @@ def _wide(path: Path, frame: pd.DataFrame, units: str) -> Table:
     times = _numbers(path, frame[first].rename("time"), whole=True)
     _check_times(path, times, frame.index)
     cells = [str(c).strip() for c in frame.columns[1:]]
-    values = np.stack([_numbers(path, frame[c]) for c in frame.columns[1:]])
+    rest = frame[frame.columns[1:]]
+    if all(t.kind in "iuf" for t in rest.dtypes):
+        values = np.ascontiguousarray(rest.to_numpy(np.float64).T)
+    else:
+        values = np.stack([_numbers(path, rest[c]) for c in rest.columns])
     parsed = [parse_cell(c) for c in cells]
     coords = {}
     if all(p is not None for p in parsed):
