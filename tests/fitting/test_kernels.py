@@ -259,6 +259,10 @@ def test_a_start_on_a_bound_or_outside_is_moved_inside(low: float, high: float):
             assert slope != 0, "a start whose variable has no slope stays where it is"
 
 
+def test_a_start_near_a_bound_of_a_wide_range_stays_where_it_is():
+    assert to_external(to_internal(1000.0, 1.0, 5e8), 1.0, 5e8)[0] == pytest.approx(1000.0, rel=1e-9)
+
+
 @pytest.mark.parametrize(
     ("value", "start", "low", "high", "expected"),
     [
@@ -267,6 +271,8 @@ def test_a_start_on_a_bound_or_outside_is_moved_inside(low: float, high: float):
         (1e-12, 1e-3, 0, np.inf, True), (1e-6, 1e-3, 0, np.inf, False), (5.0, 3, -np.inf, 5, True),
         (4.99, 3, -np.inf, 5, False), (0.0, 1, -np.inf, np.inf, False), (1e300, 1, -np.inf, np.inf, False),
         (np.nan, 1, 0, 1, False), (1e-12, 1e-12, 0, np.inf, False),
+        (300.0, 1000, 1, 5e8, False), (1.0, 1000, 1, 5e8, True), (1 + 1e-4, 1000, 1, 5e8, True),
+        (5e8 - 1e3, 1000, 1, 5e8, False), (5e8 - 1.0, 1000, 1, 5e8, True), (1e-9, 100, 0, 1e6, True),
     ],
 )  # fmt: skip
 def test_touches_bound(value: float, start: float, low: float, high: float, expected: bool):
