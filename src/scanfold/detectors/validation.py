@@ -10,7 +10,7 @@ import xarray as xr
 
 from scanfold import _apply
 from scanfold.conventions import InputError, Var, record
-from scanfold.detectors.frames import AXES, Array
+from scanfold.detectors.frames import AXES, Array, disc_center
 from scanfold.detectors.templates import normalised, require, used_pixels
 from scanfold.detectors.virtual import virtual_maps
 
@@ -142,6 +142,8 @@ def planted_shifts(
 ) -> xr.Dataset:
     """Test the estimators on shifts that are known: the mean patterns of the clusters, moved, with shot noise.
 
+    The beam of every pattern is moved to the common centre before, so that what is left is not of the sample.
+
     Parameters
     ----------
     tmpl, gates : Dataset
@@ -187,6 +189,9 @@ def planted_shifts(
 
     rng = np.random.default_rng(seed)
     patterns = np.where(tmpl["valid"].values, np.nan_to_num(tmpl["cluster_counts"].values), 0.0)
+    # The beam of a cluster may be displaced itself, by a field of its own: it is put back first, about the centre.
+    center, valid = tmpl["center"].values, tmpl["valid"].values
+    patterns = np.stack([moved(p, center - disc_center(p, valid), order=3, mode="nearest") for p in patterns])
     labels = np.repeat(np.arange(len(patterns)), frames)
     true = shift * rng.normal(size=(len(labels), 2))
     pairs = zip(labels, true, strict=True)
