@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import dask.array as da
@@ -60,6 +62,17 @@ def prologues(graph: Mapping[Any, GraphNode], keys: Iterable[Any]) -> list[str]:
 def substitute(graph: Graph, key: Any, value: Any) -> None:
     """Put a value in place of a task, so that culling stops there."""
     graph[key] = DataNode(key, value)
+
+
+def substitute_file(graph: Graph, key: Any, path: Path) -> None:
+    """Put a value that is kept in a file in place of a task: every block would carry it otherwise."""
+    graph[key] = Task(key, _mapped, str(path))
+
+
+@lru_cache(maxsize=16)
+def _mapped(path: str) -> np.ndarray:
+    """Return a kept value; a process opens it once, and all its blocks see the same memory."""
+    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
 def cut(graph: Graph, keys: Sequence[Any]) -> Graph:

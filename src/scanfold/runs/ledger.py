@@ -110,16 +110,20 @@ class Ledger:
         """Return the file that keeps some positions of a block."""
         return self.parts / block / f"{units[0]}-{units[1]}.npz"
 
+    def value_path(self, key: str) -> Path:
+        """Return the file that keeps the value of a prologue."""
+        return self.prologue / f"{key}.npy"
+
     def value(self, key: str) -> np.ndarray | None:
         """Return the kept value of a prologue."""
         try:
-            return np.asarray(np.load(self.prologue / f"{key}.npy", allow_pickle=False))
+            return np.asarray(np.load(self.value_path(key), allow_pickle=False))
         except FileNotFoundError:
             return None
 
     def keep(self, key: str, value: np.ndarray) -> None:
         """Keep the value of a prologue."""
-        with replace_file(self.prologue / f"{key}.npy") as temporary, temporary.open("wb") as file:
+        with replace_file(self.value_path(key)) as temporary, temporary.open("wb") as file:
             np.save(file, value, allow_pickle=False)
 
     @contextmanager

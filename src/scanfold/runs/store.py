@@ -27,6 +27,8 @@ from scanfold.runs.workers import Workers, find_workers
 
 #: Seconds from which a run says beforehand how long it will take.
 LONG = 10.0
+#: Bytes of a prologue's value that every block carries; a larger one is read by each worker from the store.
+CARRIED = 2**18
 
 
 #: What rooms have to say of a finished store: operation of the provenance → function of the opened Dataset.
@@ -202,7 +204,10 @@ def _prologue(scan: plan.Scan, ledger: Ledger, workers: Workers) -> None:
         if value is None:
             (value,) = workers.compute(graphs.cut(scan.graph, [key]), [key])
             ledger.keep(key, np.asarray(value))
-        graphs.substitute(scan.graph, key, value)
+        if np.asarray(value).nbytes > CARRIED:
+            graphs.substitute_file(scan.graph, key, ledger.value_path(key))
+        else:
+            graphs.substitute(scan.graph, key, value)
 
 
 def _fit(scan: plan.Scan, workers: Workers, label: str | None) -> list[plan.Group]:
