@@ -1,5 +1,8 @@
 """An index on disk gives the groups that positions in memory give, however it was cut."""
 
+import pickle
+
+import cloudpickle
 import numpy as np
 import pytest
 import xarray as xr
@@ -90,3 +93,15 @@ def test_bad_positions_and_folders(tmp_path):
         grouping.index_positions(layout("random", 50), tmp_path / "other")
     with pytest.raises(InputError, match="pass the folder"):
         grouping.index_positions(layout("random", 50))
+
+
+def test_graphs_carry_paths_not_positions(small_tiles, tmp_path, monkeypatch):
+    index = grouping.index_positions(layout("random", 30_000), tmp_path / "index")
+    grouping.plan_groups(index, nsamples=50, gridsize=2)  # reads the tables of the index
+    assert len(pickle.dumps(index)) < 2000
+    monkeypatch.setattr(streamed, "MOST", 100)
+    monkeypatch.setattr(streamed, "BLOCK", 3000)
+    plan = grouping.plan_groups(index, nsamples=30_000, gridsize=2)
+    sent = cloudpickle.dumps(plan)
+    assert len(sent) < 50_000
+    xr.testing.assert_identical(cloudpickle.loads(sent).compute(), plan.compute())

@@ -67,6 +67,10 @@ class PositionIndex:
         """Return how many positions there are."""
         return self.count
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel without the tables, which are read again from the folder."""
+        return PositionIndex, (self.path, self.count, self.dtype, self.units, self.identity)
+
     @cached_property
     def _tiles(self) -> Array:
         """Of each tile: first row, last row, first leaf, last leaf."""
@@ -331,7 +335,9 @@ def _sort(folder: Path, dtype: np.dtype[Any], count: int, along: int, sizes: Arr
     start = 0
     with open(folder / "sorted.bin", "wb") as points_file, open(folder / "indices.bin", "wb") as index_file:
         for i in np.flatnonzero(sizes):
-            strip = np.fromfile(folder / f"strip-{i}", record)
+            file = folder / f"strip-{i}"
+            strip = np.fromfile(file, record)
+            file.unlink()
             strip = strip[np.argsort(strip["point"][:, 1 - along], kind="stable")]
             for tile in np.array_split(strip, -(-strip.size // TILE)):
                 ordered, ends = _leaves_of(tile, along)
@@ -345,7 +351,7 @@ def _sort(folder: Path, dtype: np.dtype[Any], count: int, along: int, sizes: Arr
                 first = tiles[-1][3] if tiles else 0
                 tiles.append((start, start + tile.size, first, first + ends.size))
                 start += tile.size
-    for file in folder.glob("strip-*"):
+    for file in folder.glob("strip-*"):  # those that no position is in
         file.unlink()
     leaf_boxes = np.concatenate(boxes).astype(np.float64)
     tile_boxes = [(*leaf_boxes[a:b, :2].min(axis=0), *leaf_boxes[a:b, 2:].max(axis=0)) for _, _, a, b in tiles]
