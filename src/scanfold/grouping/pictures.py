@@ -10,7 +10,6 @@ import xarray as xr
 from scanfold.conventions import InputError, primary
 from scanfold.grouping.overlap import coverage
 from scanfold.grouping.positions import positions_of
-from scanfold.plot import colours
 
 
 def draw_groups(plan: xr.Dataset, positions: Any, *, number: int = 12, ax: Any = None) -> Any:
@@ -40,6 +39,8 @@ def draw_groups(plan: xr.Dataset, positions: Any, *, number: int = 12, ax: Any =
     '30 groups of 4; 7... % of 100 positions are in one'
     """
     import matplotlib.pyplot as plt
+
+    from scanfold.plot import colours
 
     y, x = (a.values for a in positions_of(positions))
     if y.size != plan.attrs["n_positions"]:
