@@ -246,9 +246,10 @@ def pyxem(path: str) -> Iterator[Callable[[], Any]]:
         signal = LazyDiffraction2D(da.from_array(file["patterns"], chunks=(16, 16, -1, -1)))
 
         def work() -> Array:
-            found = signal.center_of_mass()
-            found.compute()
-            return np.moveaxis(np.asarray(found.data), -1, 0)[::-1]
+            shifts = signal.get_direct_beam_position(method="center_of_mass")
+            if getattr(shifts, "_lazy", False):
+                shifts.compute(show_progressbar=False)
+            return (DETECTOR / 2 - np.moveaxis(np.asarray(shifts.data), -1, 0))[::-1]
 
         yield work
 

@@ -108,8 +108,7 @@ def gates(
     ds["coverage"] = (made > COVERED).where(tmpl["used"], False).sum(AXES) / usable
     ds["coverage_weight"] = made.sum(AXES) / usable
     _responses(ds, tmpl)
-    for spec in VARIABLES:
-        ds[spec.name] = spec.make(ds[spec.name])
+    ds = ds.assign({spec.name: spec.make(ds[spec.name]).variable for spec in VARIABLES})
     ds = ds.assign_coords({n: tmpl[n].variable for n in ("cluster", "axis") if n in tmpl.coords})
     ds.attrs = {"provenance": record("gates", {"template": tmpl["template"]}, options, of=tmpl.attrs.get("provenance"))}
     if ds["coverage"].chunks is None:

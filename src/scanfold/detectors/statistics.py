@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -138,10 +138,13 @@ def cluster_statistics(
     packed = _apply.fold_scan(
         sums, sums.combine, array, *columns, core_dims=AXES, output={"row": sums.rows}, token=token, dtype="int64"
     )
-    ds = _derived(_unpacked(packed, sums), sums, frames, counted, checked)
-    ds["valid"] = _valid(ds, mask, isinstance(bad_pixels, str))
-    ds["center"] = known if known is not None else _center(ds)
-    return _labelled(ds, array, checked, {
+    derive = _Derive(sums, tuple(map(tuple, frames.tolist())), (float(counted[0]), float(counted[1])))
+    made = _derived(packed, derive)
+    made["frames"] = xr.DataArray(frames, dims=("cluster", "half"))
+    made["frames_total"] = xr.DataArray(counted, dims="half")
+    made["valid"] = _valid(made, mask, isinstance(bad_pixels, str))
+    made["center"] = (known if known is not None else _center(made)).drop_vars("axis", errors="ignore")
+    return _labelled(made, array, checked, {
         "log": bool(log), "dose": dose is not None, "background": _described(background), "annulus": annulus,
         "bad_pixels": "auto" if isinstance(bad_pixels, str) else mask is not None, "count_noise": count_noise,
         "seed": seed, "center": None if known is None or known.chunks is not None else known.values.tolist(),
@@ -204,60 +207,72 @@ def _columns(
     return [xr.DataArray(keys, dims=dims)], counts[:-1], counts.sum(axis=0)
 
 
-def _unpacked(packed: xr.DataArray, sums: FrameSums) -> dict[str, xr.DataArray]:
-    """Return the kinds of sums as float64; fixed-point ones in their own scale."""
-    out = {}
-    for name, (where, dtype) in sums.kinds().items():
-        rows = packed.isel(row=where)
-        values = rows.copy(data=rows.data.view(dtype)) if dtype != "int64" else rows
-        scale = 2.0**-FRACTION if sums.fixed and name in ("signal", "squares") else 1.0
-        out[name] = values.astype(np.float64) * scale
-    out.setdefault("signal", out["counts"])
+@dataclass(frozen=True)
+class _Derive:
+    """Make means and deviations of packed sums; all that is said of patterns, one below the other."""
+
+    sums: FrameSums
+    frames: tuple[tuple[float, float], ...]
+    counted: tuple[float, float]
+
+    def layout(self) -> dict[str, tuple[int, ...]]:
+        """Return the leading shape of every variable, in order."""
+        count = len(self.frames)
+        return {"counts_sum": (count, 2), "counts_total": (2,), "signal_sum": (count, 2), "signal_total": (2,),
+                "signal_squares": (2,), "mean_counts": (), "cluster_counts": (count,), "mean": (),
+                "cluster_mean": (count,), "std": ()}  # fmt: skip
+
+    def __call__(self, packed: Array) -> Array:
+        """Return float64 (rows, ky, kx)."""
+        kinds = self._kinds(packed)
+        counts, signal = (kinds[n].reshape(-1, 2, *packed.shape[1:]) for n in ("counts", "signal"))
+        count = len(self.frames)
+        of_all = slice(count, None) if self.sums.soft else slice(None)
+        number = np.sum(self.frames, axis=1)[:, None, None] + np.zeros(packed.shape[1:])
+        total = np.sum(self.counted) + np.zeros(packed.shape[1:])
+        if "missing" in kinds:
+            missing = kinds["missing"].reshape(counts.shape)
+            number, total = number - missing[:count].sum(axis=1), total - missing[of_all].sum(axis=(0, 1))
+        number, total = (np.where(n > 0, n, np.nan) for n in (number, total))
+        counts_total, signal_total = (s[of_all].sum(axis=0) for s in (counts, signal))
+        squares = kinds["squares"]
+        spread = total * squares.sum(axis=0) - signal_total.sum(axis=0) ** 2
+        made = {
+            "counts_sum": counts[:count], "counts_total": counts_total, "signal_sum": signal[:count],
+            "signal_total": signal_total, "signal_squares": squares, "mean_counts": counts_total.sum(axis=0) / total,
+            "cluster_counts": counts[:count].sum(axis=1) / number, "mean": signal_total.sum(axis=0) / total,
+            "cluster_mean": signal[:count].sum(axis=1) / number, "std": np.sqrt(np.maximum(spread, 0.0)) / total,
+        }  # fmt: skip
+        return np.concatenate([made[n].reshape(-1, *packed.shape[1:]) for n in self.layout()])
+
+    def _kinds(self, packed: Array) -> dict[str, Array]:
+        """Return the kinds of sums as float64; fixed-point ones in their own scale."""
+        out = {}
+        for name, (where, dtype) in self.sums.kinds().items():
+            scale = 2.0**-FRACTION if self.sums.fixed and name in ("signal", "squares") else 1.0
+            out[name] = np.ascontiguousarray(packed[where]).view(dtype).astype(np.float64) * scale
+        out.setdefault("signal", out["counts"])
+        return out
+
+
+def _derived(packed: xr.DataArray, derive: _Derive) -> dict[str, xr.DataArray]:
+    """Return the variables made of sums."""
+    layout = derive.layout()
+    heights = {name: int(np.prod(shape)) for name, shape in layout.items()}
+    sizes = {d: packed.sizes[d] for d in AXES}
+    made = _apply.apply_whole(
+        derive, packed, output={"row": sum(heights.values()), **sizes}, token="derive " + json.dumps(asdict(derive))
+    )
+    out, first = {}, 0
+    for name, shape in layout.items():
+        rows = made.data[first : first + heights[name]].reshape(*shape, *sizes.values())
+        out[name] = xr.DataArray(rows, dims=_BY_NAME[name].dims)
+        first += heights[name]
     return out
 
 
-def _by_half(rows: xr.DataArray) -> xr.DataArray:
-    data = rows.data.reshape((rows.sizes["row"] // 2, 2, *rows.shape[1:]))
-    return xr.DataArray(data, dims=("label", "half", *AXES))
-
-
-def _derived(
-    sums: dict[str, xr.DataArray],
-    layout: FrameSums,
-    frames: Array,
-    counted: Array,
-    labels: Labels,
-) -> xr.Dataset:
-    counts, signal = _by_half(sums["counts"]), _by_half(sums["signal"])
-    clusters, last = slice(0, labels.count), slice(labels.count, None)
-    of_all = last if layout.soft else slice(None)
-    n = xr.DataArray(frames, dims=("cluster", "half"))
-    number, total = n.sum("half"), xr.DataArray(counted, dims="half").sum("half")
-    if "missing" in sums:
-        missing = _by_half(sums["missing"])
-        number = number - missing.isel(label=clusters).sum("half").rename(label="cluster")
-        total = total - missing.isel(label=of_all).sum(("label", "half"))
-    ds = xr.Dataset({
-        "frames": n,
-        "frames_total": ("half", counted),
-        "counts_sum": counts.isel(label=clusters).rename(label="cluster"),
-        "counts_total": counts.isel(label=of_all).sum("label"),
-        "signal_sum": signal.isel(label=clusters).rename(label="cluster"),
-        "signal_total": signal.isel(label=of_all).sum("label"),
-        "signal_squares": sums["squares"].rename(row="half"),
-    })  # fmt: skip
-    total = total.where(total > 0)
-    ds["mean_counts"] = ds["counts_total"].sum("half") / total
-    ds["cluster_counts"] = ds["counts_sum"].sum("half") / number.where(number > 0)
-    ds["mean"] = ds["signal_total"].sum("half") / total
-    ds["cluster_mean"] = ds["signal_sum"].sum("half") / number.where(number > 0)
-    spread = total * ds["signal_squares"].sum("half") - ds["signal_total"].sum("half") ** 2
-    ds["std"] = np.sqrt(np.maximum(spread, 0.0)) / total
-    return ds
-
-
-def _valid(ds: xr.Dataset, mask: Any, auto: bool) -> xr.DataArray:
-    sizes = {d: ds.sizes[d] for d in AXES}
+def _valid(ds: dict[str, xr.DataArray], mask: Any, auto: bool) -> xr.DataArray:
+    sizes = {d: ds["mean"].sizes[d] for d in AXES}
     if not auto:
         good = np.ones(tuple(sizes.values()), bool) if mask is None else ~mask
         return xr.DataArray(good, dims=AXES)
@@ -268,17 +283,17 @@ def _valid(ds: xr.Dataset, mask: Any, auto: bool) -> xr.DataArray:
     return _apply.apply_whole(find, ds["mean_counts"], ds["std"], output=sizes, token="bad-pixels", dtype="bool")
 
 
-def _center(ds: xr.Dataset) -> xr.DataArray:
+def _center(ds: dict[str, xr.DataArray]) -> xr.DataArray:
     found = _apply.apply_whole(disc_center, ds["mean_counts"], ds["valid"], output={"axis": 2}, token="disc-center")
     return as_center(found.data)
 
 
-def _labelled(ds: xr.Dataset, array: xr.DataArray, labels: Labels, options: dict[str, Any]) -> xr.Dataset:
+def _labelled(
+    made: dict[str, xr.DataArray], array: xr.DataArray, labels: Labels, options: dict[str, Any]
+) -> xr.Dataset:
     """Set names, attributes, coordinates and the record."""
     steps, units = pixel_steps(array)
-    for name in list(ds.data_vars):
-        ds[name] = _BY_NAME[str(name)].make(ds[name].drop_vars("axis", errors="ignore"))
-    ds = ds.assign_coords(
+    ds = xr.Dataset({spec.name: spec.make(made[spec.name]).variable for spec in VARIABLES}).assign_coords(
         cluster=("cluster", labels.names, {"long_name": "cluster"}),
         half=("half", [0, 1], {"long_name": "random half of the frames"}),
         axis=("axis", np.array(AXES, object)),

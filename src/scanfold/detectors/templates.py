@@ -69,22 +69,24 @@ def templates(stats: xr.Dataset, *, central_mask_px: float = 0.0) -> xr.Dataset:
 
     def make(mean: Array, std: Array, cluster_mean: Array, valid: Array, center: Array) -> Array:
         used, scale = used_pixels(std, valid.astype(bool), center, central_mask_px)
-        return np.concatenate([normalised(cluster_mean, mean, scale, used)[0], scale[None], used[None]])
+        template, norm = normalised(cluster_mean, mean, scale, used)
+        return np.concatenate([template, scale[None], used[None], norm[:, None, None] + 0 * template])
 
     count = stats.sizes["cluster"]
     made = _apply.apply_whole(
         make,
         *(stats[n] for n in ("mean", "std", "cluster_mean", "valid", "center")),
-        output={"row": count + 2, **sizes},
+        output={"row": 2 * count + 2, **sizes},
         token=f"templates {token}",
     )
     ds = stats[[n for n in CARRIED if n in stats]]
-    ds["template"] = made.isel(row=slice(count)).rename(row="cluster")
-    ds["scale"], ds["used"] = made.isel(row=count), made.isel(row=count + 1) > 0
-    difference = (stats["cluster_mean"] - stats["mean"]) / ds["scale"]
-    ds["template_norm"] = np.sqrt((difference.where(ds["used"], 0.0) ** 2).sum(AXES))
-    for spec in VARIABLES:
-        ds[spec.name] = spec.make(ds[spec.name])
+    values = {
+        "template": made.isel(row=slice(count)).rename(row="cluster"),
+        "template_norm": made.isel(row=slice(count + 2, None), ky=0, kx=0).rename(row="cluster"),
+        "scale": made.isel(row=count),
+        "used": made.isel(row=count + 1) > 0,
+    }
+    ds = ds.assign({spec.name: spec.make(values[spec.name]).variable for spec in VARIABLES})
     ds.attrs = {
         "preprocess": stats.attrs.get("preprocess", "{}"),
         "provenance": record("templates", {"mean": stats["mean"]}, options, of=stats.attrs.get("provenance")),

@@ -391,19 +391,20 @@ class _Finish:
 def _dataset(out: xr.DataArray, layout: _Layout, array: xr.DataArray, tmpl: xr.Dataset) -> xr.Dataset:
     """Cut the finished columns into variables, in the units of the detector's coordinates."""
     steps, units = pixel_steps(array)
-    ds = xr.Dataset()
+    made: dict[str, xr.Variable] = {}
+    out = out.drop_vars(list(out.coords))
     for name, part in layout.parts.items():
         spec = _BY_NAME[name]
         core = [d for d in spec.dims if d != "..."]
         values = out.isel(map=part).rename(map=core[0]) if core else out.isel(map=part.start)
         if "com" in name:
-            values = values * abs(steps["_x" in name])
-            if steps["_x" in name] < 0 and "stderr" not in name:
-                values = -values
-        ds[name] = spec.make(values == 1 if spec.dtype == "bool" else values)
+            step = steps["_x" in name]
+            if step != 1:
+                values = values * (abs(step) if "stderr" in name else step)
+        made[name] = spec.make(values == 1 if spec.dtype == "bool" else values).variable
         if "com" in name:
-            ds[name].attrs["units"] = units
-    ds = ds.assign_coords({n: c for n, c in array.coords.items() if not set(c.dims) & set(AXES)})
+            made[name].attrs["units"] = units
+    ds = xr.Dataset(made).assign_coords({n: c for n, c in array.coords.items() if not set(c.dims) & set(AXES)})
     return ds.assign_coords(detector=("detector", np.array(layout.detectors, object)), cluster=tmpl["cluster"].variable)
 
 
