@@ -173,7 +173,7 @@ def _measured(window: xr.Dataset, likelihood: str) -> tuple[xr.DataArray, dict[s
     if likelihood == "poisson":
         return counts_of(window)
     error = window["transmission_err"]
-    return window["transmission"].drop_attrs(), {"weights": (1.0 / error.where(error > 0.0)).drop_attrs()}
+    return window["transmission"].drop_attrs(deep=False), {"weights": (1.0 / error.where(error > 0.0)).drop_attrs()}
 
 
 def _parameters(model: TransmissionModel, params: Any) -> dict[str, dict[str, Any]]:

@@ -117,7 +117,7 @@ def rebuilt(source: Any) -> Any:
         return None
     from scanfold import bragg
 
-    return bragg.TransmissionModel.from_dict(source)  # type: ignore[attr-defined]
+    return bragg.TransmissionModel.from_dict(source)
 
 
 def check_record(fits: xr.Dataset) -> None:

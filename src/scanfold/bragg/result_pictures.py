@@ -99,10 +99,12 @@ def total_xs(
             ax.plot(wavelength, table[name], "--", color=colour, linewidth=1.1, label=plain(f"{name}, {weight:.1%}"))
     ax.plot(wavelength, table["total"], color=colours.BEST, linewidth=1.6, label="total")
     if dspace:
+        top = float(table["total"].max())
+        ax.set_ylim(top=top * (2.0 if logy else 1.12))  # room for the names of the planes
         _edges(ax, fitted, wavelength, dspace_min, values.get("temp", 293.15))
-    ax.set(xlabel="wavelength [Å]", ylabel="cross section [barn per atom]", xlim=(wavelength[0], wavelength[-1]))
     if logy:
         ax.set_yscale("log")
+    ax.set(xlabel="wavelength [Å]", ylabel="cross section [barn per atom]", xlim=(wavelength[0], wavelength[-1]))
     name = result.indices[places_of(result.fits).index(place)] if place else ""
     ax.set_title(plain(f"{name}: total cross section".removeprefix(": ")))
     if split and len(table.columns) > 2:
