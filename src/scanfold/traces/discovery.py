@@ -36,7 +36,12 @@ def per_hour(word: str, where: object) -> float:
     return found
 
 
-def is_result(path: Path) -> bool:
+def result_endings() -> tuple[str, ...]:
+    """Return how the stems of results end; asking for plug-ins takes time, so ask once for many files."""
+    return ("_fitted", *(f"_fitted_{m}" for m in list_models()))
+
+
+def is_result(path: Path, endings: tuple[str, ...] | None = None) -> bool:
     """Say whether a file is called like a result: ``…_fitted.csv`` or ``…_fitted_<model>.csv``.
 
     Examples
@@ -44,8 +49,7 @@ def is_result(path: Path) -> bool:
     >>> [is_result(Path(n)) for n in ("a_fitted.csv", "a_fitted_Maturation.csv", "well_fitted_lens.csv")]
     [True, True, False]
     """
-    stem = path.stem.lower()
-    return any(stem.endswith(suffix) for suffix in ("_fitted", *(f"_fitted_{m}" for m in list_models())))
+    return path.stem.lower().endswith(result_endings() if endings is None else endings)
 
 
 def discover_csv_files(path: str | Path) -> list[Path]:
@@ -85,7 +89,8 @@ def discover_csv_files(path: str | Path) -> list[Path]:
     # Other systems leave hidden files beside others on shared disks, ._a.csv beside a.csv.
     there = (p for p in found.iterdir() if p.suffix.lower() == ".csv" and not p.name.startswith("."))
     tables = sorted(p for p in there if p.is_file())
-    traces = [p for p in tables if not is_result(p) and not p.stem.lower().endswith(SOURCE)]
+    endings = result_endings()
+    traces = [p for p in tables if not is_result(p, endings) and not p.stem.lower().endswith(SOURCE)]
     if not traces:
         sources = [p.name for p in tables if p.stem.lower().endswith(SOURCE)]
         hint = f"; it has {sources[0]}, which is fitted by its own path with feature=…" if sources else ""

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from scanfold.conventions import InputError, flags
-from scanfold.traces.discovery import is_result
+from scanfold.traces.discovery import is_result, result_endings
 from scanfold.traces.request import FittingRequest
 from scanfold.traces.tables import KEPT, exactly
 
@@ -156,7 +156,8 @@ def load_fitted(path: str | Path) -> pd.DataFrame:
         return gather([found])
     if not found.is_dir():
         raise InputError(f"no file or folder {str(path)!r}; pass the folder of the results")
-    paths = sorted(p for p in found.iterdir() if p.suffix.lower() == ".csv" and is_result(p))
+    endings = result_endings()
+    paths = sorted(p for p in found.iterdir() if p.suffix.lower() == ".csv" and is_result(p, endings))
     if not paths:
         raise InputError(f"no results in {found}; expected files …_fitted.csv or …_fitted_<model>.csv")
     return gather(paths)
