@@ -7,6 +7,7 @@ import statistics
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ FITS = (
     ("trivial", ("t0", "ktl", "delta", "beta", "offset")),
 )
 #: Different traces that there are.
-_MOST = 2000
+_MOST = 10_000
 _RANGES = {"t0": (-0.2, 0.8), "ktl": (300.0, 3000.0), "delta": (0.005, 0.2), "offset": (-50.0, 50.0)}
 
 
@@ -134,6 +135,10 @@ def run(small: bool) -> Iterator[Table]:
         for model, free in FITS
     ]  # fmt: skip
     race([m for pair in pairs for m in pair], 1 if small else REPEATS)
+    larger = Method("maturation, 4 free, 10,000 traces at once", "benchmarks.traces:ours", 10 * many,
+                    {"traces": 10 * many, "model": "maturation", "free": FITS[0][1]})  # fmt: skip
+    again = replace(pairs[0][1], runs=[])
+    race([larger, again], 1 if small else REPEATS)
     sizes = (10, 30) if small else (100, 1000)
     folders = [
         Method(f"{n} files × 100 cells × 180 frames", "benchmarks.traces:folder", n * 100,
@@ -144,7 +149,7 @@ def run(small: bool) -> Iterator[Table]:
         race([method], repeats)
         method.runs.insert(0, _done(method))
     yield _figures(pairs, folders)
-    yield _side_by_side(pairs)
+    yield _side_by_side([*pairs, (larger, again)])
     yield _folders(folders)
 
 

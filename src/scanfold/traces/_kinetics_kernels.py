@@ -14,8 +14,8 @@ from scanfold._jit_kernels import jit
 from scanfold.fitting._special_kernels import exp_below
 
 _jit = jit()
-#: Below this product of τ and a difference of rates, series: the error of the closed forms there is 10⁻¹¹ at most.
-NEAR = 0.02
+#: Below this product of τ and a difference of rates, series: closed forms have errors of 10⁻¹¹ there, derivatives 10⁻⁸.
+NEAR = 0.005
 #: Terms of the series, enough for products up to WIDE.
 TERMS, WIDE = 9, 0.1
 

@@ -47,37 +47,88 @@ def _solve(gram, rhs, low, high, work, out):
 
 
 @_jit
-def best_of_grid(basis, base, data, keep, low, high, chosen, coefficients):
-    """Fill chosen (N) and coefficients (N, L): the curve of the grid that leaves least of each trace.
+def inverses(basis, out):
+    """Fill out (G, L, L) with the inverses of the normal equations of each point, and return their matrices."""
+    points, size, _ = basis.shape
+    grams, work, unit, column = np.empty_like(out), np.empty((size, size)), np.zeros(size), np.empty(size)
+    low, high = np.full(size, -np.inf), np.full(size, np.inf)
+    for g in range(points):
+        for j in range(size):
+            for k in range(j + 1):
+                grams[g, j, k] = grams[g, k, j] = _dot(basis[g, j], basis[g, k])
+        for j in range(size):
+            unit[:] = 0.0
+            unit[j] = 1.0
+            _solve(grams[g], unit, low, high, work, column)
+            out[g, :, j] = column
+    return grams
 
-    Curves are base[g] + Σ_l coefficients[l]·basis[g, l]. Shapes: basis (G, L, n), base (G, n), data (N, n), keep (N, n)
-    or (N, 0) without gaps, low and high (L).
+
+@_jit
+def _cost(gram, rhs, solution):
+    """Return what a solution adds to the cost of no curve at all."""
+    cost = 0.0
+    for j in range(rhs.size):
+        cost -= 2.0 * solution[j] * rhs[j]
+        for k in range(rhs.size):
+            cost += solution[j] * solution[k] * gram[j, k]
+    return cost
+
+
+@_jit
+def best_of_grid(basis, base, data, low, high, chosen, coefficients):
+    """Fill chosen (N) and coefficients (N, L): the curve of the grid that leaves least of each trace without gaps.
+
+    Curves are base[g] + Σ_l coefficients[l]·basis[g, l]. Shapes: basis (G, L, n), base (G, n) or (0, n) for none,
+    data (N, n), low and high (L).
     """
     points, size, n = basis.shape
-    grams = np.empty((points, size, size))
-    curves = np.empty((size, n))
-    rest, rhs, solution, work = np.empty(n), np.empty(size), np.empty(size), np.empty((size, size))
+    inverse = np.empty((points, size, size))
+    grams = inverses(basis, inverse)
+    rest, rhs, solution = np.empty(n), np.empty(size), np.empty(size)
     for r in range(data.shape[0]):
-        gaps = keep.shape[1] > 0
         lowest = np.inf
-        chosen[r] = 0
+        row = data[r]
+        for g in range(points):
+            cost = 0.0
+            if base.shape[0]:
+                for i in range(n):
+                    rest[i] = row[i] - base[g, i]
+                cost = _dot(rest, rest)
+            for j in range(size):
+                rhs[j] = _dot(basis[g, j], rest if base.shape[0] else row)
+            for j in range(size):
+                value = 0.0
+                for k in range(size):
+                    value += inverse[g, j, k] * rhs[k]
+                solution[j] = min(max(value, low[j]), high[j])
+            cost += _cost(grams[g], rhs, solution)
+            if cost < lowest:
+                lowest = cost
+                chosen[r] = g
+                coefficients[r] = solution
+
+
+@_jit
+def best_of_grid_with_gaps(basis, base, data, keep, low, high, chosen, coefficients):
+    """Do what `best_of_grid` does for traces of which only some points count, keep (N, n)."""
+    points, size, n = basis.shape
+    gram, curves, work = np.empty((size, size)), np.empty((size, n)), np.empty((size, size))
+    rest, rhs, solution = np.empty(n), np.empty(size), np.empty(size)
+    for r in range(data.shape[0]):
+        lowest = np.inf
         for g in range(points):
             for i in range(n):
-                rest[i] = data[r, i] - base[g, i] if not gaps or keep[r, i] else 0.0
-            if gaps or r == 0:
+                before = base[g, i] if base.shape[0] else 0.0
+                rest[i] = data[r, i] - before if keep[r, i] else 0.0
                 for j in range(size):
-                    for i in range(n):
-                        curves[j, i] = basis[g, j, i] if not gaps or keep[r, i] else 0.0
-                    for k in range(j + 1):
-                        grams[g, j, k] = grams[g, k, j] = _dot(curves[j], curves[k])
+                    curves[j, i] = basis[g, j, i] if keep[r, i] else 0.0
             for j in range(size):
-                rhs[j] = _dot(basis[g, j], rest)
-            _solve(grams[g], rhs, low, high, work, solution)
-            cost = _dot(rest, rest)
-            for j in range(size):
-                cost -= 2.0 * solution[j] * rhs[j]
-                for k in range(size):
-                    cost += solution[j] * solution[k] * grams[g, j, k]
+                rhs[j] = _dot(curves[j], rest)
+                for k in range(j + 1):
+                    gram[j, k] = gram[k, j] = _dot(curves[j], curves[k])
+            _solve(gram, rhs, low, high, work, solution)
+            cost = _dot(rest, rest) + _cost(gram, rhs, solution)
             if cost < lowest:
                 lowest = cost
                 chosen[r] = g

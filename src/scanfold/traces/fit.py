@@ -132,15 +132,14 @@ def _check(fits: xr.Dataset, array: xr.DataArray, request: FittingRequest) -> xr
     checked = _apply.apply_kernel(
         assess, *bare, core_dims=[["time"], ["time"]], output={"check": 3}, token="traces-assess"
     )
-    out = fits.copy()
-    for i, var in enumerate(CHECKS):
-        out[var.name] = var.make(checked.isel(check=i))
-    attrs = out["n_used"].attrs
-    out["n_used"] = checked.isel(check=2).astype("int32").assign_attrs(attrs)
+    noise, runs, used = (checked.isel(check=i) for i in range(3))
+    made = {v.name: v.make(c).variable for v, c in zip(CHECKS, (noise, runs), strict=True)}
+    made["n_used"] = used.astype("int32").assign_attrs(fits["n_used"].attrs).variable
     if request.weights is None:
-        out["redchi"] = out["redchi"] / checked.isel(check=0) ** 2
-        out["redchi"].attrs = {"long_name": _REDCHI}
-    return out
+        redchi = fits["redchi"].variable / noise.variable**2
+        redchi.attrs = {"long_name": _REDCHI}
+        made["redchi"] = redchi
+    return fits.assign(made)
 
 
 def assess(data: npt.NDArray[np.generic], curves: Array) -> Array:
@@ -150,10 +149,13 @@ def assess(data: npt.NDArray[np.generic], curves: Array) -> Array:
     values = np.array(data, np.float64, order="C")
     keep = np.isfinite(values)
     out = np.full((len(values), 3), np.nan)
-    variance = np.empty(1)
-    for row, there, result in zip(values, keep, out, strict=True):
-        noise_rows(row[there][None], np.empty((1, 0), bool), variance)
-        result[0] = np.sqrt(variance[0]) or np.nan
+    variance, whole = np.empty(len(values)), keep.all(axis=1)
+    none = np.empty((len(values), 0), bool)
+    noise_rows(values, none, variance)
+    for i in np.flatnonzero(~whole):
+        # Neighbours are those that count: a cell may have every second frame only.
+        noise_rows(values[i, keep[i]][None], none[:1], variance[i : i + 1])
+    out[:, 0] = np.sqrt(np.where(variance > 0.0, variance, np.nan))
     out[:, 1] = runs_z(values - curves, keep)
     out[:, 2] = keep.sum(axis=1)
     return out

@@ -53,7 +53,7 @@ class GridStart:
 
     def __call__(self, data: npt.NDArray[np.generic]) -> Array:
         """Return the starts."""
-        from scanfold.traces._start_kernels import best_of_grid
+        from scanfold.traces._start_kernels import best_of_grid, best_of_grid_with_gaps
 
         values = np.array(data, np.float64, order="C")
         keep = np.isfinite(values)
@@ -65,9 +65,11 @@ class GridStart:
         whole = keep.all(axis=1)
         for rows, gaps in ((np.flatnonzero(whole), False), (np.flatnonzero(~whole), True)):
             if rows.size:
-                there = keep[rows] if gaps else np.empty((rows.size, 0), bool)
                 index, solved = np.zeros(rows.size, np.int64), np.zeros((rows.size, len(linear)))
-                best_of_grid(basis, base, values[rows], there, low, high, index, solved)
+                if gaps:
+                    best_of_grid_with_gaps(basis, base, values[rows], keep[rows], low, high, index, solved)
+                else:
+                    best_of_grid(basis, base, values[rows], low, high, index, solved)
                 chosen[rows], coefficients[rows] = index, solved
         columns = [
             coefficients[:, linear.index(n)] if n in linear else np.clip(grid[n][chosen], *ends[n]) for n in self.free
@@ -100,7 +102,7 @@ def make_grid(
 
     base = curve(zero)
     basis = np.stack([curve(zero | {n: np.ones_like(grid[n])}) - base for n in linear], axis=1)
-    return grid, linear, np.ascontiguousarray(basis), np.ascontiguousarray(base)
+    return grid, linear, np.ascontiguousarray(basis), np.ascontiguousarray(base if base.any() else base[:0])
 
 
 def _axis(units: str, low: float, high: float, x: Array) -> Array:
