@@ -123,22 +123,20 @@ def center_of_mass(
         raw = _weighted_moments(array, weights, valid, origin)
     more = [] if moved is None else [like_scan(moved, array, dims)]
     number = [] if kind != "adaptive" else [like_scan(own_gate(labels, gate, array, dims), array, dims)]  # type: ignore[arg-type]
-    finish = _Finish(weights is None, bool(moved is not None), kind == "adaptive")
+    finish = _Finish(weights is None, bool(moved is not None), kind == "adaptive", steps)
     out = _apply.apply_kernel(
         finish, raw, origin, *more, *number,
         core_dims=[["column"], ["axis"], *[["axis"] for _ in more], *[[] for _ in number]],
         output={"map": 6}, token=f"{finish}",
     )  # fmt: skip
-    ds = xr.Dataset()
+    out = out.drop_vars(list(out.coords))
+    made = {}
     for place, spec in enumerate(VARIABLES):
         values = out.isel(map=place)
+        made[spec.name] = spec.make(values == 1 if spec.dtype == "bool" else values).variable
         if "com" in spec.name:
-            step = steps["_x" in spec.name]
-            values = values * (abs(step) if "stderr" in spec.name else step)
-        ds[spec.name] = spec.make(values == 1 if spec.dtype == "bool" else values)
-        if "com" in spec.name:
-            ds[spec.name].attrs["units"] = units
-    ds = ds.assign_coords({n: c for n, c in array.coords.items() if not set(c.dims) & set(AXES)})
+            made[spec.name].attrs["units"] = units
+    ds = xr.Dataset(made, {n: c for n, c in array.coords.items() if not set(c.dims) & set(AXES)})
     options = {
         "gate": kind if gate is None or kind in MODES else str(gate) if circle else "weights",
         "center": None if known is None or known.chunks is not None else known.values.tolist(),
@@ -270,6 +268,7 @@ class _Finish:
     circle: bool
     descan: bool
     adaptive: bool
+    steps: tuple[float, float]
 
     def __call__(self, raw: Array, center: Array, *more: Array) -> Array:
         """Return total, centre of mass and its errors, and whether the frame is valid."""
@@ -285,7 +284,8 @@ class _Finish:
             total, com = own[:, 0], centre_of_mass(own[:, 0], own[:, 1:3])
             error = shot_noise(total, com, own[:, 3:])
         good = np.isfinite(raw).all(axis=1) & (total > 0)
-        return np.concatenate([total[:, None], com - moved, error, good[:, None]], axis=1)
+        step = np.array(self.steps)
+        return np.concatenate([total[:, None], (com - moved) * step, error * abs(step), good[:, None]], axis=1)
 
 
 _TABLE = table(VARIABLES).replace("\n", "\n    ")
