@@ -13,7 +13,19 @@ from importlib import import_module
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 #: One module per subject; its `run(small)` yields tables, its docstring says what it measures.
-CASES = ("fits", "published", "memory", "overhead", "raman", "ptycho", "bragg", "bragg_data", "grouping", "traces", "detectors")
+CASES = (
+    "fits",
+    "published",
+    "memory",
+    "overhead",
+    "raman",
+    "ptycho",
+    "bragg",
+    "bragg_data",
+    "grouping",
+    "traces",
+    "detectors",
+)
 
 
 def main() -> int:
