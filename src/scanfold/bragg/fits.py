@@ -146,8 +146,8 @@ def _bin_width(wavelengths: Any) -> float | None:
 def counts_of(dataset: xr.Dataset) -> tuple[xr.DataArray, dict[str, Any]]:
     """Return signal counts, and how `scanfold.fit` takes the open beam beside them.
 
-    T = S/O·(O_e/S_e), so that the signal is exposed longer than the open beam by S_e/O_e; the noise of the empty
-    runs is not in the errors.
+    T = S/O·(O_e/S_e), each over its exposure, so that the signal is exposed longer than the open beam by S_e/O_e and
+    by the ratio of both exposures; the noise of the empty runs is not in the errors.
 
     Raises
     ------
@@ -159,11 +159,12 @@ def counts_of(dataset: xr.Dataset) -> tuple[xr.DataArray, dict[str, Any]]:
             raise InputError(
                 f"likelihood='poisson' needs the counts, and the data have no {name!r}; use likelihood='gaussian'"
             )
-    exposure = 1.0 / dataset["empty_ratio"] if "empty_ratio" in dataset else 1.0
-    reference = dataset["openbeam"].drop_attrs()
-    if isinstance(exposure, xr.DataArray):
-        exposure = exposure.drop_attrs()
-    return dataset["signal"].drop_attrs(), {"likelihood": "binomial", "reference": (reference, exposure)}
+    exposure = xr.ones_like(dataset["wavelength"], dtype=np.float64)
+    exposure = exposure * dataset.get("signal_exposure", 1.0) / dataset.get("openbeam_exposure", 1.0)
+    if "empty_ratio" in dataset:
+        exposure = exposure / dataset["empty_ratio"]
+    reference = dataset["openbeam"].drop_attrs(), exposure.drop_attrs()
+    return dataset["signal"].drop_attrs(deep=False), {"likelihood": "binomial", "reference": reference}
 
 
 def _measured(window: xr.Dataset, likelihood: str) -> tuple[xr.DataArray, dict[str, Any]]:

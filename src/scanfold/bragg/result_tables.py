@@ -130,10 +130,12 @@ def at_values(
         bounds = {k: recorded[k] for k in ("min", "max") if k in recorded}
         given = {"value": values[name], "vary": name in free, **bounds}
         params[name] = {"expr": recorded["expr"]} if "expr" in recorded else given
-    likelihood = options["likelihood"] if options["likelihood"] != "binomial" else "gaussian"
+    how: dict[str, Any] = {"weights": measured.weights, "likelihood": options["likelihood"]}
+    array = measured.values
+    if options["likelihood"] == "binomial":
+        array, how = measured.counts()
     once = fitting.fit(
-        measured.values, measured.model, params, dim=measured.dim, weights=measured.weights,
-        likelihood=likelihood, guess="params", retry=False, max_nfev=1,
-    ).compute()  # fmt: skip
+        array, measured.model, params, dim=measured.dim, guess="params", retry=False, max_nfev=1, **how
+    ).compute()
     tied = {n: float(once[n]) for n, p in params.items() if "expr" in p}
     return tied, {n: float(once[f"{n}_stderr"]) for n in free}, float(once["redchi"])
