@@ -47,6 +47,17 @@ def test_an_index_is_planned_on(scan, tmp_path, capsys):
     assert "an index holds positions only" in capsys.readouterr().err
 
 
+def test_an_index_is_made_beside_a_store(scan, tmp_path, capsys):
+    store = tmp_path / "run.zarr"
+    sf.save(sf.open_scan(scan, format="ptycho"), store, progress=False)
+    options = ["--nsamples", "5", "--gridsize", "2", "--no-progress"]
+    assert main(["group", str(store), "--index", *options, "--out", str(tmp_path / "a.zarr")]) == 0
+    assert (tmp_path / "run.zarr.positions" / "index.json").is_file()
+    assert main(["group", str(store), *options, "--out", str(tmp_path / "b.zarr")]) == 0
+    a, b = (sf.open_scan(tmp_path / name)["nn_indices"] for name in ("a.zarr", "b.zarr"))
+    np.testing.assert_array_equal(a, b)
+
+
 def test_what_cannot_be_done_is_said(scan, tmp_path, capsys):
     out = str(tmp_path / "plan.zarr")
     assert main(["group", str(scan), "--nsamples", "61", "--out", out]) == 2

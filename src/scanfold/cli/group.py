@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--kind", choices=("amplitude", "intensity"), help="what the frames are, if not as the format says"
     )
     parser.add_argument("--field", action="append", default=[], metavar="FIELD=NAME", help="an array of an HDF5 file")
+    parser.add_argument("--index", action="store_true", help="plan over an index on disk, made beside FILE at first")
     parser.add_argument("--out", required=True, metavar="STORE", help="store of the plan (zarr)")
     parser.add_argument("--gather", metavar="STORE", help="also write the frames of the groups")
     parser.add_argument("--plot", metavar="PATH", help="also draw the positions and groups")
@@ -68,11 +69,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _opened(arguments: argparse.Namespace) -> Any:
-    from scanfold.grouping import open_index
+    from scanfold.grouping import index_positions, open_index
     from scanfold.io import open_scan
 
     if (Path(arguments.file) / "index.json").is_file():
         return open_index(arguments.file)
+    if arguments.index:
+        return index_positions(arguments.file)
     fields = dict(item.partition("=")[::2] for item in arguments.field)
     return open_scan(arguments.file, format="ptycho", fields=fields or None, kind=arguments.kind)
 
