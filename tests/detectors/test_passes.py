@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dask
 import numpy as np
 import pytest
 import xarray as xr
 
 import scanfold as sf
 from scanfold import detectors as det
+from scanfold.conventions import InputError
 
 from .scans import CHUNKS, DETECTOR, SHAPE, disc_scan, loop_moments, loop_statistics
 
@@ -135,3 +137,33 @@ def test_one_run_saves_both_passes_with_two_reads(tmp_path):
     expected = pipeline(scan, labels)
     np.testing.assert_allclose(saved["score"], expected[3]["score"], atol=2e-5)
     np.testing.assert_allclose(saved["template"], expected[1]["template"], atol=1e-12)
+
+
+def test_a_store_knows_the_same_work_made_anew_and_refuses_another(tmp_path):
+    scan, labels, _ = disc_scan()
+    np.save(tmp_path / "scan.npy", scan.values)
+
+    def maps(**options):
+        lazy = sf.open_scan(tmp_path / "scan.npy", chunks={"y": 3})
+        _, _, _, made = pipeline(lazy["data"], labels, log=True, **options)
+        return made
+
+    saved = sf.save(maps(), tmp_path / "maps.zarr", progress=False)
+    again = sf.save(maps(), tmp_path / "maps.zarr", progress=False)
+    assert again.identical(saved)
+    with pytest.raises(InputError, match=r"seed|count_noise|differ"):
+        sf.save(maps(count_noise=False), tmp_path / "maps.zarr", progress=False)
+
+
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads", "processes"])
+def test_schedulers_do_not_matter(scheduler):
+    scan, labels, _ = disc_scan()
+    reference = pipeline(scan, labels, log=True)
+    stats, _, _, maps = pipeline(scan.chunk(CHUNKS[0]), labels, log=True)
+    with dask.config.set(scheduler=scheduler, num_workers=2):
+        sums = stats.compute()
+        found = maps[["score", "com_y"]].compute()
+    for name in sums:
+        np.testing.assert_array_equal(sums[name], reference[0][name], err_msg=name)
+    np.testing.assert_allclose(found["score"], reference[3]["score"], atol=1e-4)
+    np.testing.assert_allclose(found["com_y"], reference[3]["com_y"], atol=2e-5)
