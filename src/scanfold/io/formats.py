@@ -169,7 +169,8 @@ def open_saved(path: str) -> xr.Dataset:
     identity = fingerprint(path)
     for name, variable in ds.variables.items():
         chunks = variable.encoding.get("chunks")
-        if variable.chunks is not None and chunks and not {"scale_factor", "add_offset"} & set(variable.encoding):
+        plain = variable.dtype.kind in "biufc" and not {"scale_factor", "add_offset"} & set(variable.encoding)
+        if variable.chunks is not None and chunks and plain:
             data = ZarrArray(path, str(name), variable.shape, variable.dtype)
             remember(variable.data.name, data, chunks[0])
     for name in ds.data_vars:
