@@ -133,6 +133,13 @@ def test_oriented_grain_is_fitted_through_ncrystal():
     fits = fixed.fit(data).compute()
     np.testing.assert_allclose(fits["thickness"], 0.5, atol=6 * float(fits["thickness_stderr"].max()))
     assert "η_grain" in fits
+    turning = TransmissionModel(grain, vary_basic=True, vary_orientation=True)
+    for name in ("θ_grain", "ϕ_grain"):
+        turning.params[name].vary = False
+    data = counted(true(turning, x, thickness=0.5, η_grain=9.0), 1e6, 1, x=x)
+    fits = turning.fit(data, guess="params", retry=False).compute()
+    np.testing.assert_allclose(fits["η_grain"], 9.0, atol=5 * float(fits["η_grain_stderr"][0]))
+    assert fits["η_grain"].attrs["units"] == "degree"
 
 
 def test_nothing_is_computed_before_it_is_looked_at():

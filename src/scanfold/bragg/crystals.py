@@ -22,6 +22,8 @@ Array = npt.NDArray[np.float64]
 TABLE_STEP = 5.0e-5
 #: NCrystal's wavelength of a neutron of 1 eV, squared, and h/m of the neutron (Å m/s): λ = HM·t/L.
 HM = 3956.0340062
+#: Steps of the table for each degree of a mosaic's width, of which NCrystal is asked for one.
+_FINER = 3
 #: Along the beam, as NCrystal's laboratory frame has it.
 _BEAM = (0.0, 0.0, 1.0)
 
@@ -117,14 +119,17 @@ def crystal(material: Material, temperature: float, shortest: float = 0.0) -> Cr
 
 
 @lru_cache(maxsize=64)
-def _smooth(source: str, orientation: str, temperature: float, first: int, count: int) -> Array:
+def _smooth(source: str, orientation: str, mos: float, temperature: float, first: int, count: int) -> Array:
     nc = require_ncrystal()
     wavelengths = (first + np.arange(count)) * TABLE_STEP
     config = f"{source};temp={temperature!r}K"
     if orientation:
         loaded = nc.load(config + ";" + orientation)
-        scattering = np.array([loaded.scatter.xsect(wl=float(w), direction=_BEAM) for w in wavelengths])
-        total = scattering + loaded.absorption.xsect(wl=wavelengths)
+        # One call per wavelength: a broad mosaic has no structure as fine as the table.
+        every = int(np.clip(_FINER * mos, 1, 20))
+        places = np.arange(first // every, (first + count) // every + 2) * (every * TABLE_STEP)
+        scattering = [loaded.scatter.xsect(wl=float(w), direction=_BEAM) for w in places]
+        total = np.interp(wavelengths, places, scattering) + loaded.absorption.xsect(wl=wavelengths)
     else:
         loaded = nc.load(config)
         bragg = nc.load(config + ";comp=coh_elas").scatter.xsect(wl=wavelengths) if _is_powder(loaded) else 0.0
@@ -141,7 +146,7 @@ def _is_powder(loaded: Any) -> bool:
 
 def smooth_table(material: Material, temperature: float, first: int, count: int) -> Array:
     """Return the cross section (barn per atom) without Bragg edges at (first + i)·TABLE_STEP Å; all, if oriented."""
-    return _smooth(source_of(material), _orientation(material), float(temperature), first, count)
+    return _smooth(source_of(material), _orientation(material), material.mos or 0.001, float(temperature), first, count)
 
 
 def _orientation(material: Material) -> str:
