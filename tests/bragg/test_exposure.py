@@ -1,4 +1,4 @@
-"""Exposures reach the likelihood of counts: groups that were measured longer are not thinner."""
+"""Exposures reach the likelihood of counts; parameters that are no numbers reach nothing."""
 
 from __future__ import annotations
 
@@ -35,3 +35,12 @@ def test_charges_of_groups_are_not_taken_for_the_sample(likelihood):
     assert result.indices == ["0", "1", "2"]
     again = result.refit(indices=["1"])
     np.testing.assert_allclose(again.fits["norm"], fits["norm"], rtol=1e-4)
+
+
+@pytest.mark.parametrize("compat", [None, "nbragg"])
+@pytest.mark.parametrize("name", ["thickness", "α0", "bg0"])
+def test_a_parameter_that_is_no_number_gives_no_transmission(compat, name):
+    iron = bragg.CrossSection(iron="Fe_sg229_Iron-alpha")
+    model = bragg.TransmissionModel(iron, vary_basic=True, vary_response=True, vary_background=True, compat=compat)
+    for value in (np.nan, np.inf):
+        assert np.isnan(model.function()(np.linspace(1.5, 4.5, 50), **{name: value})).all()

@@ -102,6 +102,9 @@ def density_of(p, aux, v):
 @_jit
 def compat_transmission(x, p, aux, y, jac):
     """Fill y (n) and jac (k, n) at rising wavelengths x (n)."""
+    if not np.isfinite(p).all():  # sizes below follow from parameters
+        y[:], jac[:] = np.nan, 0.0
+        return
     phases, n = int(aux[PHASES]), x.size
     jac[:] = 0.0
     first = first_planes(aux)

@@ -146,6 +146,9 @@ def section_slope(p, aux, first, index, d, q, nodes, on, wavelengths, sections, 
 @_jit
 def transmission(x, p, aux, y, jac):
     """Fill y (n) and jac (k, n) for the bins of x."""
+    if not np.isfinite(p).all():  # sizes below follow from parameters
+        y[:], jac[:] = np.nan, 0.0
+        return
     y[:], jac[:] = 0.0, 0.0
     phases, cells = int(aux[PHASES]), int(aux[CELLS])
     first = first_planes(aux)

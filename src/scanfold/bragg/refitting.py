@@ -31,7 +31,8 @@ def refit(
     measured = result.measured()
     recorded = options_of(old)
     settings = starts(old, recorded, params)
-    how = {k: recorded[k] for k in _OPTIONS} | {"guess": "params", "weights": measured.weights}
+    how = {k: recorded[k] for k in _OPTIONS} | {"guess": "params", "retry": False}
+    how["weights"] = measured.weights
     values = measured.values
     if recorded["likelihood"] == "binomial":
         values, beside = measured.counts()
