@@ -173,6 +173,12 @@ def multiplier(columns: Array, device: str) -> Callable[[Array], Array]:
         return lambda rows: rows @ weights
     import cupy
 
-    with cupy.cuda.Device(device.partition(":")[2] or 0):
+    chosen = cupy.cuda.Device(int(device.partition(":")[2] or 0))
+    with chosen:
         there = cupy.asarray(columns, cupy.float32)
-        return lambda rows: cupy.asnumpy(cupy.asarray(rows) @ there)
+
+    def multiply(rows: Array) -> Array:
+        with chosen:
+            return np.asarray(cupy.asnumpy(cupy.asarray(rows) @ there))
+
+    return multiply

@@ -121,7 +121,10 @@ def virtual_maps(
     >>> maps["score"].dims, list(maps["detector"].values)
     (('y', 'x', 'cluster'), ['ungated', 'disc', 'union', 'union_response'])
     """
+    from scanfold.detectors.derive import require_device  # which needs this module
+
     array, dims = frames_of(scan)
+    require_device(device)
     _require_fit(array, tmpl, gates)
     options = json.loads(tmpl.attrs.get("preprocess", "{}"))
     if whiten not in WHITEN:
