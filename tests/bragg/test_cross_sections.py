@@ -159,6 +159,14 @@ def test_extinction_weakens_reflections_as_printed(method: str):
     assert found.max() < 0.95
 
 
+def test_each_phase_has_its_own_formula_and_any_order_of_wavelengths():
+    alone = CrossSection(iron=IRON, ext_method="sabine", ext_l=2.0, ext_g=30.0, ext_L=0.0)
+    mixed = 0.5 * alone + 0.5 * CrossSection(aluminium="Al_sg225")
+    falling = WAVELENGTHS[::-400]
+    found = mixed.total(falling, split=True)["iron"].to_numpy()
+    np.testing.assert_allclose(found, alone.total(falling[::-1]).to_numpy()[::-1], rtol=1e-12)
+
+
 def test_extinction_vanishes_with_the_blocks():
     none = CrossSection(iron=IRON, ext_l=1e-7, ext_g=50.0, ext_L=1e-3).total(WAVELENGTHS[::50])
     np.testing.assert_allclose(none, CrossSection(iron=IRON).total(WAVELENGTHS[::50]), rtol=1e-6)

@@ -117,7 +117,7 @@ def head(function: Transmission, x: Array, derivatives: bool) -> Array:
         k.BACKGROUND: TERMS[function.background], k.PHASES: len(function.phases), k.TABLE_START: first * TABLE_STEP,
         k.TABLE_STEP: TABLE_STEP, k.TABLE_SIZE: last - first, k.TEMPERATURES: len(temperatures), k.NODES: nodes,
         k.NODE_START: node_start, k.NODE_STEP: node_step,
-        k.EXTINCTION: max(EXTINCTIONS[m.ext_method] for _, m in function.phases),
+        k.EXTINCTION: max((EXTINCTIONS[m.ext_method] for _, m in function.phases if m.ext_l is not None), default=0),
     }  # fmt: skip
     for at, value in numbers.items():
         top[at] = value

@@ -20,6 +20,8 @@ def phase_sections(phases: Mapping[str, Material], wavelengths: Array, temperatu
     )
     ends = np.array([wavelengths.min(), wavelengths.max()])
     aux = head(function, ends, False)
-    out = np.empty((len(phases), wavelengths.size))
-    sections_at(np.zeros(1), aux, wavelengths, out)
+    order = np.argsort(wavelengths)
+    rising, out = np.empty((len(phases), wavelengths.size)), np.empty((len(phases), wavelengths.size))
+    sections_at(np.zeros(1), aux, wavelengths[order], rising)
+    out[:, order] = rising
     return list(out)

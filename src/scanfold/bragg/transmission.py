@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scanfold.bragg.constants import Grid, grid_of, head
+from scanfold.bragg.constants import head
 from scanfold.bragg.materials import Material
 from scanfold.fitting.components import Component, Unsupported
 
@@ -105,10 +105,6 @@ class Transmission:
     def constants(self, x: Array, *, derivatives: bool = True) -> Array:
         """Return the constants of the leaf on an axis; kept per process."""
         return _constants(self, np.ascontiguousarray(x, np.float64).tobytes(), derivatives)
-
-    def grid(self, x: Array) -> Grid:
-        """Return the cells that the kernel works on."""
-        return grid_of(self, x)
 
 
 @lru_cache(maxsize=16)
