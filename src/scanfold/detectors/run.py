@@ -94,7 +94,7 @@ def polarisation_map(
 
     Examples
     --------
-    >>> import tempfile
+    >>> import tempfile, numpy as np
     >>> frames = np.random.default_rng(0).poisson(9, (4, 5, 16, 16)).astype("uint16")
     >>> frames[:2, :, 2:5] += 9
     >>> scan = xr.DataArray(frames, dims=("y", "x", "ky", "kx"))
