@@ -286,7 +286,8 @@ def test_clicks_are_used_at_once_and_kept_in_the_configuration(tmp_path, monkeyp
     kept = resolve(tmp_path / "out/logs/config.yaml")
     assert (kept["calibration"]["center_y"], kept["calibration"]["pixel_size_k_units"]) == (14.0, "1/angstrom")
     again = made(tmp_path / "again", kept)
-    xr.testing.assert_allclose(again["com_y"], maps["com_y"])
+    com = [ds["com_y"].sel(detector="disc") for ds in (again, maps)]
+    np.testing.assert_allclose(*com, atol=1e-7)  # exact sums of counts: other chunks, the same numbers
 
 
 def test_a_given_centre_goes_before_clicks(tmp_path, monkeypatch):

@@ -69,6 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     require_one_cluster(arguments.workers, arguments.scheduler)
     from scanfold.detectors.config import resolve
     from scanfold.detectors.run import polarisation_map
+    from scanfold.report.polarisation import polarisation_report
 
     config = resolve(arguments.config)
     scan = open_frames(vars(arguments))
@@ -79,6 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
             known_spacing=arguments.known_spacing, resume=arguments.resume, progress=arguments.progress,
         )  # fmt: skip
     print(f"wrote {made.sizes['cluster']} templates and gates, maps, figures and logs to {arguments.out}")
+    print(f"wrote {polarisation_report(arguments.out)}")
     return 0
 
 

@@ -105,7 +105,7 @@ def report(
         section("To make these fits again", *_again(run)),
         section("How to cite", *_cite(run)),
     ]
-    _write(target, page(str(fits.attrs.get("title", "fits")), *content))
+    write_page(target, page(str(fits.attrs.get("title", "fits")), *content))
     return target
 
 
@@ -262,7 +262,7 @@ def _cite(run: _Run) -> list[Markup]:
     return [element("p", text)]
 
 
-def _write(target: Path, text: str) -> None:
+def write_page(target: Path, text: str) -> None:
     """Write beside and move into place, so that a page is whole or not there."""
     handle, name = tempfile.mkstemp(dir=target.absolute().parent, prefix=f".{target.name}-", suffix=".tmp")
     try:
