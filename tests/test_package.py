@@ -77,11 +77,29 @@ def test_the_lines_of_the_readme_run(tmp_path, monkeypatch):
         data["counts"] = scan.values
         for dim in scan.dims:
             data[dim] = scan[dim].values
-    (lines,) = blocks("python")
+    lines = next(block for block in blocks("python") if "sf.fit(" in block)
     names: dict[str, object] = {}
     exec(compile(lines, "README.md", "exec"), names)
     assert set(names["fits"]["status"].values.ravel()) <= set(STATUS.values())
     assert float(names["fits"]["center"].compute().median()) == pytest.approx(1001, abs=3)
+
+
+def test_the_lines_of_the_readme_on_virtual_detectors_run(tmp_path, monkeypatch):
+    import h5py
+    import numpy as np
+
+    monkeypatch.chdir(tmp_path)
+    ky, kx = np.mgrid[:32, :32] - 15.5
+    labels = np.arange(64).reshape(8, 8) % 2
+    expected = 1 + 40 * (np.hypot(ky, kx) < 6) + 20 * (np.hypot(ky - 10, kx * (1 - 2 * labels[..., None, None])) < 3)
+    with h5py.File("scan.h5", "w") as file:
+        file["patterns"] = np.random.default_rng(0).poisson(expected).reshape(64, 32, 32).astype("uint16")
+    np.savez("clusters.npz", labels=labels)
+    lines = next(block for block in blocks("python") if "det.virtual_maps(" in block)
+    lines = lines.replace("(256, 256)", "(8, 8)").replace("(8, 80)", "(4, 15)")
+    names: dict[str, object] = {"sf": sf}
+    exec(compile(lines, "README.md", "exec"), names)
+    assert names["field"]["Ex"].sel(detector="disc").shape == (8, 8)
 
 
 def test_the_readme_names_every_status():
