@@ -3,7 +3,8 @@
 #
 # What `scanfold polar-map` does, from Python: both passes, resumed where they were interrupted, then arrays, TIFF
 # images, figures, logs and one labelled store. The patterns are made here and kept as the microscope would keep them,
-# a stack of frames in HDF5; their domains tilt the diffracted discs, a vortex of field moves the whole pattern.
+# a stack of frames in HDF5: in each kind of domain another pair of discs is bright, and one of the two is brighter; a
+# vortex of field moves the whole pattern.
 
 # %%
 import json
@@ -23,7 +24,7 @@ work = Path(tempfile.mkdtemp(prefix="polar-map-"))
 rng = np.random.default_rng(4)
 ny, nx, size = 24, 32, 48
 row, column = np.mgrid[:ny, :nx]
-domain = (column // 11 + row // 12) % 3
+domain = (column // 4 + row // 6) % 3
 y, x = (row - 11.5) / 6, (column - 15.5) / 6
 vortex = 1.5 * np.stack([x, -y], axis=-1) * np.exp(-(x**2 + y**2) / 2)[..., None]
 ky, kx = np.arange(size)[:, None], np.arange(size)
@@ -32,9 +33,9 @@ for i, j in np.ndindex(ny, nx):
     dy, dx = ky - 23.4 - vortex[i, j, 0], kx - 24.2 - vortex[i, j, 1]
     angle = np.pi * domain[i, j] / 3
     pattern = 0.1 + 40 / (1 + np.exp(2 * (np.hypot(dy, dx) - 6)))
-    for side in (1, -1):
+    for side, height in ((1, 14), (-1, 7)):
         away = np.hypot(dy - side * 15 * np.sin(angle), dx - side * 15 * np.cos(angle))
-        pattern = pattern + 12 / (1 + np.exp(2 * (away - 3)))
+        pattern = pattern + height / (1 + np.exp(2 * (away - 3)))
     frames[i, j] = rng.poisson(pattern)
 with h5py.File(work / "patterns.h5", "w") as file:
     file["patterns"] = frames.reshape(-1, size, size)
@@ -48,7 +49,7 @@ np.savez(work / "clusters.npz", cluster_labels=domain.ravel())
 # %%
 config = {
     "templates": {"roi_r": [8, 22]},
-    "dpc": {"gate_mode": "adaptive", "roi": [8, 22], "baseline": "plane", "beam_energy": 300e3},
+    "dpc": {"gate_mode": "adaptive", "roi": [8, 22], "baseline": "median", "beam_energy": 300e3},
     "calibration": {"pixel_size_k": 0.02, "pixel_size_k_units": "1/angstrom", "scan_step": 0.5},
     "validation": {"enable_split_half": True, "planted_shifts": True},
 }
@@ -66,7 +67,8 @@ for path in sorted((work / "out").glob("[a-z]*/*")):
 
 # %%
 print(json.loads((work / "out/logs/run.json").read_text())["label_share"])
-print(maps[["planted_slope", "null_label_spread"]].to_dataframe().round(2))
+names = ["planted_slope", "null_label_spread"]
+print(maps[names].reset_coords(drop=True).to_dataframe().round(2))
 
 # %% [markdown]
 # The field of the adaptive gates and that of the disc: hue is the direction, x to the right and y down.
