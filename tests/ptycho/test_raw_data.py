@@ -68,7 +68,7 @@ def test_a_file_that_could_not_be_written_leaves_the_old_one(simulated, tmp_path
     def fail(*args):
         raise OSError("no space left")
 
-    monkeypatch.setattr("scanfold.ptycho.raw_data._pieces", fail)
+    monkeypatch.setattr("scanfold.ptycho.npz._pieces", fail)
     with pytest.raises(OSError, match="no space"):
         simulated.to_npz(path)
     assert path.read_bytes() == before
@@ -78,12 +78,12 @@ def test_a_file_that_could_not_be_written_leaves_the_old_one(simulated, tmp_path
 
 
 def test_writing_holds_a_piece_at_a_time(simulated, tmp_path, monkeypatch):
-    monkeypatch.setattr("scanfold.ptycho.raw_data._PIECE", 16 * 16 * 4 * 10)
+    monkeypatch.setattr("scanfold.ptycho.npz.PIECE", 16 * 16 * 4 * 10)
     pieces = []
-    from scanfold.ptycho import raw_data
+    from scanfold.ptycho import npz
 
-    original = raw_data._pieces
-    monkeypatch.setattr(raw_data, "_pieces", lambda a: pieces.extend(p.sizes for p in original(a)) or original(a))
+    original = npz._pieces
+    monkeypatch.setattr(npz, "_pieces", lambda a: pieces.extend(p.sizes for p in original(a)) or original(a))
     path = simulated.to_npz(tmp_path / "run.npz")
     frames = [p["position"] for p in pieces if "ky" in p]
     assert frames == [10] * 6

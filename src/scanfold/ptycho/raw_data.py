@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import xarray as xr
 from scanfold.conventions import InputError, InputTypeError, provenance
 from scanfold.grouping import gather, plan_groups
 from scanfold.io import open_scan
-from scanfold.ptycho import objects, probes
+from scanfold.ptycho import npz, objects, probes
 from scanfold.ptycho.config import ModelConfig
 from scanfold.ptycho.simulate import generate_simulated_data
 from scanfold.runs import save
@@ -36,8 +35,6 @@ FIELDS = {
     "scan_index": "scan_index",
     "object_index": "object_index",
 }
-#: Bytes of frames that are held while a file is written.
-_PIECE = 2**26
 
 
 class RawData:
@@ -299,21 +296,15 @@ class RawData:
         target = Path(path)
         if not target.absolute().parent.is_dir():
             raise InputError(f"to_npz({str(path)!r}): there is no folder {str(target.absolute().parent)!r}")
-        from scanfold.runs.ledger import replace_file
-
-        with (
-            replace_file(target) as temporary,
-            zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
-        ):
-            _write(archive, "diff3d", self.amplitude.transpose("position", "ky", "kx"))
-            for name in ("xcoords", "ycoords", "xcoords_start", "ycoords_start", "scan_index", "probeGuess",
-                         "object_index", "objectGuess", "norm_Y_I"):  # fmt: skip
-                value = getattr(self, name)
-                if value is not None:
-                    _write(archive, name, xr.DataArray(np.asarray(value)))
-            if "Y" in self._dataset:
-                _write(archive, "Y", self._dataset["Y"])
-            _write(archive, "_metadata", xr.DataArray(np.array(json.dumps(self._metadata()))))
+        names = ("xcoords", "ycoords", "xcoords_start", "ycoords_start", "scan_index", "probeGuess", "object_index",
+                 "objectGuess", "norm_Y_I")  # fmt: skip
+        small = {name: value for name in names if (value := getattr(self, name)) is not None}
+        members = {"diff3d": self.amplitude.transpose("position", "ky", "kx")}
+        members |= {name: xr.DataArray(np.asarray(value)) for name, value in small.items()}
+        if "Y" in self._dataset:
+            members["Y"] = self._dataset["Y"]
+        members["_metadata"] = xr.DataArray(np.array(json.dumps(self._metadata())))
+        npz.write(target, members)
         return target
 
     def _metadata(self) -> Mapping[str, Any]:
@@ -354,25 +345,6 @@ def convert(
         If the file cannot be opened, or the store holds something else.
     """
     return save(open_scan(Path(path), format="ptycho", **options), store, progress=progress)
-
-
-def _write(archive: zipfile.ZipFile, name: str, array: xr.DataArray) -> None:
-    """Write one member in pieces along its first axis."""
-    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-        header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
-        np.lib.format.write_array_header_2_0(member, header)
-        for piece in _pieces(array):
-            member.write(np.ascontiguousarray(piece.values).data if piece.ndim else piece.values.tobytes())
-
-
-def _pieces(array: xr.DataArray) -> Iterator[xr.DataArray]:
-    if array.chunks is None:
-        yield array
-        return
-    dim = array.dims[0]
-    rows = max(1, _PIECE // max(1, array.nbytes // max(array.shape[0], 1)))
-    for first in range(0, array.shape[0], rows):
-        yield array.isel({dim: slice(first, first + rows)})
 
 
 def _frames(diff3d: Any) -> xr.DataArray:
