@@ -54,6 +54,8 @@ def open_scan(
         that a mapping leaves out are planned as for "auto".
     locking : bool, optional
         False reads an HDF5 file that is still being written, or one on a file system without locks.
+        Otherwise large blocks of contiguous, uncompressed data are views of the file, not copies: do not truncate or
+        overwrite the file while they are in use.
     format : {None, "ptycho"}
         "ptycho" takes the file for ptychography: frames ``diffraction (position, ky, kx)`` with their positions, the
         probe and the object. NPZ (``diff3d`` or ``diffraction``, ``xcoords``, ``ycoords``, ``probeGuess``, …; or

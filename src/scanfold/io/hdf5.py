@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import mmap
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +26,8 @@ from scanfold.io.listing import ArrayInfo, choose, several, shown
 BUILTIN_FILTERS = {1, 2, 3, 4, 5, 6, 32000}
 #: Coordinates are read when a file is opened, so a header may not claim one larger than this.
 MOST_COORDINATE = 2**28
+#: Boxes of this many bytes are mapped where they can be; copying smaller ones costs less than it spares.
+MAPPED = 2**22
 PARTS = re.compile(r"data_\d+$")
 
 
@@ -34,11 +39,47 @@ class HDF5Array(FileArray):
     plugin: bool = False
 
     def read(self, region: Region) -> np.ndarray:
-        """Open the file, read one box, close it."""
+        """Open the file, map or read one box, close it."""
         if self.plugin:
             load_filters(self.path, self.dataset)
         with opened(self.path, self.locking) as file:
-            return np.asarray(file[self.dataset][region])
+            node = file[self.dataset]
+            size = math.prod(s.stop - s.start for s in region) * node.dtype.itemsize
+            # Without locks the file may be one that is being written: what a map shows would change.
+            if size >= MAPPED and self.locking is not False and node.shape == self.shape and _is_plain(file, node):
+                return _mapped(self.path, node, node.id.get_offset(), region)
+            return np.asarray(node[region])
+
+
+def _is_plain(file: h5py.File, node: h5py.Dataset) -> bool:
+    """Tell whether the bytes of a dataset lie in this file one after the other, as NumPy would hold them."""
+    if file.mode != "r":  # this process writes it, and not all may have reached the file
+        return False
+    if node.file != file or node.dtype.kind not in "iufc" or not node.dtype.isnative:
+        return False
+    if node.id.get_type() != h5py.h5t.py_create(node.dtype):  # such as 12 bits in 16
+        return False
+    return node.id.get_offset() is not None  # None for chunks, other files, and what was never written
+
+
+def _mapped(path: str, node: h5py.Dataset, first: int, region: Region) -> np.ndarray:
+    """Map the rows of a box: no copy, and no waiting for the lock of the HDF5 library.
+
+    What is written into the array stays in memory.
+    """
+    row = node.dtype.itemsize * math.prod(node.shape[1:])
+    rows = range(node.shape[0])[region[0]]
+    start = first + rows.start * row
+    inside = start % mmap.ALLOCATIONGRANULARITY
+    with open(path, "rb") as stream:
+        if os.fstat(stream.fileno()).st_size < first + node.shape[0] * row:
+            # To look at a page beyond the end would end the process.
+            raise OSError("the file ends before the dataset does")
+        pages = mmap.mmap(stream.fileno(), inside + len(rows) * row, access=mmap.ACCESS_COPY, offset=start - inside)
+    if hasattr(pages, "madvise"):
+        pages.madvise(mmap.MADV_WILLNEED)  # from a disc in one go, not page by page
+    values = np.frombuffer(pages, node.dtype, len(rows) * row // node.dtype.itemsize, inside)
+    return values.reshape(len(rows), *node.shape[1:])[(slice(None), *region[1:])]
 
 
 @contextmanager
