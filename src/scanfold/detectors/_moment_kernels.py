@@ -3,6 +3,9 @@
 import math
 
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
 from scanfold._jit_kernels import jit
 
@@ -10,6 +13,23 @@ _jit = jit()
 
 #: total, sums of i x and j x, sums of i² x and j² x; i and j are pixel indices on the whole detector.
 MOMENTS = 5
+#: Bytes of a cache line, and how far ahead of the sums frames are fetched from memory.
+LINE, AHEAD = 64, 4096
+
+
+@intrinsic
+def _prefetch(_, address):
+    """Ask the processor for the cache line at an address, which need not be one: nothing is read, nothing fails."""
+
+    def generate(context, builder, signature, arguments):
+        pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        function = builder.module.declare_intrinsic("llvm.prefetch", (pointer,), kind)
+        # To read, to keep, data.
+        builder.call(function, [builder.inttoptr(arguments[0], pointer), number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.void(types.intp), generate
 
 
 @_jit
@@ -52,6 +72,10 @@ def add_moments(frames, origin, centers, radii, bad, sign, columns, out):
                 continue
             row, into = frame[i, first:last], columns[first:last]
             gathered = zero
+            # Rows are too short for the processor to see on its own that the frames follow each other in memory.
+            ahead = row.ctypes.data + AHEAD
+            for byte in range(0, row.size * row.itemsize, LINE):
+                _prefetch(ahead + byte)
             for j in range(last - first):
                 value = columns.dtype.type(row[j])
                 gathered += value
