@@ -28,7 +28,7 @@ CURVES = (
 
 
 @dataclass(frozen=True)
-class _Curves:
+class Curves:
     """Evaluate a model for each row of parameters: P arrays (N,) → (N, n)."""
 
     model: lmfit.Model
@@ -38,6 +38,7 @@ class _Curves:
     x: Array
 
     def __call__(self, *values: Array) -> Array:
+        """Return the curves (N, n)."""
         table = np.stack([np.broadcast_to(v, values[0].shape) for v in values], axis=1).astype(np.float64)
         if not self.components:
             axis = {v: self.x for v in independent_variables(self.model)}
@@ -67,6 +68,20 @@ def _options(fits: xr.Dataset) -> dict[str, Any]:
     if recorded.get("operation") != "fit":
         raise InputError("this Dataset has no record of a fit in attrs['provenance']; pass what sf.fit returned")
     return dict(recorded["options"])
+
+
+def curves_of(fits: xr.Dataset, built: lmfit.Model, values: Array) -> tuple[Curves, str]:
+    """Return what evaluates a model at some points for rows of its parameters, and its token."""
+    names = [n for n in parameter_names(fits) if n in inputs(built)]
+    if len(names) < len(inputs(built)):
+        raise InputError(f"the fits lack parameters of the model: {', '.join(sorted(inputs(built) - set(names)))}")
+    try:
+        components, ops = take_apart(built, values)
+        evaluation_of(components, values)
+    except Unsupported:
+        components, ops = [], []
+    kernel = Curves(built, tuple(components), tuple(ops), tuple(names), values)
+    return kernel, tokenize("evaluate", _options(fits)["model"], kernel.components, names, values)
 
 
 def evaluate(
@@ -118,20 +133,9 @@ def evaluate(
     axis = x if isinstance(x, xr.DataArray) else xr.DataArray(np.asarray(x, np.float64), dims=dim)
     dim = str(axis.dims[0])
     values = np.ascontiguousarray(axis.values, np.float64)
-    names = [n for n in parameter_names(fits) if n in inputs(built)]
-    if len(names) < len(inputs(built)):
-        raise InputError(f"the fits lack parameters of the model: {', '.join(sorted(inputs(built) - set(names)))}")
-    try:
-        components, ops = take_apart(built, values)
-        evaluation_of(components, values)
-    except Unsupported:
-        components, ops = [], []
-    kernel = _Curves(built, tuple(components), tuple(ops), tuple(names), values)
-    arrays = [fits[n].drop_vars(list(fits[n].coords)) for n in names]
-    curve = _apply.apply_kernel(
-        kernel, *arrays, core_dims=[[] for _ in arrays], output={dim: values.size},
-        token=tokenize("evaluate", options["model"], kernel.components, names, values),
-    )  # fmt: skip
+    kernel, token = curves_of(fits, built, values)
+    arrays = [fits[n].drop_vars(list(fits[n].coords)) for n in kernel.names]
+    curve = _apply.apply_kernel(kernel, *arrays, core_dims=[[] for _ in arrays], output={dim: values.size}, token=token)
     out = xr.Dataset({"best_fit": CURVES[0].make(curve)}, coords=fits.coords)
     out = out.assign_coords({dim: axis.values if axis.name is None else axis})
     if measured is not None:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from scanfold import _apply
+from scanfold import _apply, _columns
 from scanfold.conventions import InputError, Var, flags
 from scanfold.fitting.block import FitBlock, columns
 from scanfold.fitting.components import Component
@@ -71,28 +71,30 @@ def unpack(
     place = columns(problem, block.covariance)
     packed = packed.drop_vars(list(packed.coords))  # its coordinates are those of the data; slices are cheaper without
     units = parameter_units(problem.components, str(array.attrs.get("units", "")), _units(array, dim))
-    variables: dict[str, xr.DataArray] = {}
+    picked: list[tuple[Var, int]] = []
     for i, name in enumerate(table.names):
         unit = units.get(name)
         value = Var(name, ("...",), "float64", f"fitted {name}", unit, ancillary=(f"{name}_stderr", "status"))
         error = Var(f"{name}_stderr", ("...",), "float64", f"standard error of {name}", unit)
-        variables[name] = value.make(packed.isel(result=place["values"].start + i))
-        variables[error.name] = error.make(packed.isel(result=place["stderr"].start + i))
-    for var in STATISTICS:
-        variables[var.name] = var.make(packed.isel(result=place[var.name].start))
+        picked += [(value, place["values"].start + i), (error, place["stderr"].start + i)]
+    picked += [(var, place[var.name].start) for var in STATISTICS]
     free = [table.names[i] for i in problem.free[-1]]
     pairs = {f"{a}~{b}": k + 1 for k, (a, b) in enumerate(combinations(free, 2))}
     correlated = Var("correlated", ("...",), "int16", "parameters correlated beyond 0.99", flags={"none": 0, **pairs})
-    variables["correlated"] = correlated.make(packed.isel(result=place["correlated"].start))
+    picked.append((correlated, place["correlated"].start))
+    made = _columns.columns(packed.data, [(i, var.dtype) for var, i in picked])
+    variables = {
+        var.name: xr.Variable(packed.dims[:-1], data, var.attrs()) for (var, _), data in zip(picked, made, strict=True)
+    }
     if block.covariance:
         covar = Var("covar", ("...", "param_i", "param_j"), "float64", "covariance of the varying parameters")
-        variables["covar"] = covar.make(_fold(packed, place["covar"], {"param_i": free, "param_j": free}))
+        variables["covar"] = covar.make(_fold(packed, place["covar"], {"param_i": free, "param_j": free})).variable
     if problem.keep_stages:
         stages = Var("stage_values", ("...", "stage", "param"), "float64", "parameters after each stage")
         labels = {"stage": list(problem.stage_names), "param": table.names}
-        variables["stage_values"] = stages.make(_fold(packed, place["stages"], labels))
+        variables["stage_values"] = stages.make(_fold(packed, place["stages"], labels)).variable
     coords = {n: c for n, c in array.coords.items() if dim not in c.dims}
-    out = xr.Dataset({n: v.variable for n, v in variables.items()}, coords=coords)
+    out = xr.Dataset(variables, coords=coords)
     named = {"param_i": free, "param_j": free, "param": table.names, "stage": problem.stage_names}
     for axis, labels_ in named.items():
         if axis in out.dims:

@@ -27,6 +27,7 @@ from dask.array.optimization import GETTERS
 from dask.utils import ensure_dict
 
 from scanfold import _apply
+from scanfold._columns import cut_column
 
 Graph = dict[Any, GraphNode]
 
@@ -154,7 +155,7 @@ def _elementwise(node: GraphNode, ndim: int) -> bool:
         return False
     if isinstance(node.func, np.ufunc):
         return node.func.signature is None
-    if node.func in (chunk_functions.getitem, operator.getitem):
+    if node.func in (chunk_functions.getitem, operator.getitem, cut_column):
         index = _value(node.args[1])
         return isinstance(index, tuple) and all(i == slice(None) for i in index[:ndim])
     if node.func is np.transpose:

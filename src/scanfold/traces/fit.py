@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,11 @@ import numpy.typing as npt
 import xarray as xr
 
 from scanfold import _apply
+from scanfold._columns import columns
 from scanfold.conventions import InputError, InputTypeError, Var, primary, unknown
-from scanfold.fitting import evaluate, fit
+from scanfold.fitting import fit
+from scanfold.fitting.components import make_model
+from scanfold.fitting.curves import Curves, curves_of
 from scanfold.traces.exchange import exchanges_of, in_order
 from scanfold.traces.files import in_hours
 from scanfold.traces.request import FittingRequest
@@ -127,19 +130,39 @@ def _enough(array: xr.DataArray, varying: int) -> xr.DataArray:
 
 def _check(fits: xr.Dataset, array: xr.DataArray, request: FittingRequest) -> xr.Dataset:
     """Add what is told by data and residuals."""
-    curves = evaluate(fits, array["time"], model=request.model.function)["best_fit"]
-    bare = [a.drop_vars(list(a.coords)) for a in (array, curves)]
+    x = np.ascontiguousarray(array["time"].values, np.float64)
+    curves, token = curves_of(fits, make_model(request.model.function), x)
+    known = [fits[n] for n in ("redchi", *curves.names)]
     checked = _apply.apply_kernel(
-        assess, *bare, core_dims=[["time"], ["time"]], output={"check": 3}, token="traces-assess"
-    )
-    noise, runs, used = (checked.isel(check=i) for i in range(3))
-    made = {v.name: v.make(c).variable for v, c in zip(CHECKS, (noise, runs), strict=True)}
-    made["n_used"] = used.astype("int32").assign_attrs(fits["n_used"].attrs).variable
+        Assess(curves, request.weights is None), *(a.drop_vars(list(a.coords)) for a in (array, *known)),
+        core_dims=[["time"], *([] for _ in known)], output={"check": 4},
+        token=f"traces-assess-{token}-{request.weights is None}",
+    )  # fmt: skip
+    attrs = [*(v.attrs() for v in CHECKS), fits["n_used"].attrs, fits["redchi"].attrs]
     if request.weights is None:
-        redchi = fits["redchi"].variable / noise.variable**2
-        redchi.attrs = {"long_name": _REDCHI}
-        made["redchi"] = redchi
-    return fits.assign(made)
+        attrs[-1] = {"long_name": _REDCHI}
+    names = [*(v.name for v in CHECKS), "n_used", "redchi"]
+    made = columns(checked.data, [(i, "int32" if n == "n_used" else "float64") for i, n in enumerate(names)])
+    parts = zip(names, made, attrs, strict=True)
+    return fits.assign({n: xr.Variable(checked.dims[:-1], data, told) for n, data, told in parts})
+
+
+@dataclass(frozen=True)
+class Assess:
+    """Assess traces (N, n), `redchi` (N) and parameters (N each) of their fits.
+
+    Returns (N, 4): what `assess` does, and redchi, over the variance of the noise where there are no weights.
+    """
+
+    curves: Curves
+    over_noise: bool
+
+    def __call__(self, data: npt.NDArray[np.generic], redchi: Array, *values: Array) -> Array:
+        """Return the numbers."""
+        told = assess(data, self.curves(*values))
+        with np.errstate(invalid="ignore"):
+            last = redchi / told[:, 0] ** 2 if self.over_noise else redchi
+        return np.column_stack([told, last])
 
 
 def assess(data: npt.NDArray[np.generic], curves: Array) -> Array:
