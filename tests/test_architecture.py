@@ -17,7 +17,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 ROOMS = {"fitting", "bragg", "traces", "grouping", "ptycho", "detectors"}
 FOUNDATION = {"conventions", "_jit_kernels"}
-BRIDGE = FOUNDATION | {"_apply"}
+BRIDGE = FOUNDATION | {"_apply", "_columns"}
 RUNS = BRIDGE | {"runs"}
 SERVICES = RUNS | {"plot", "io"}
 TOP = SERVICES | ROOMS | {"report", "testing"}
@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "conventions": set(),
     "_jit_kernels": set(),
     "_apply": FOUNDATION,
+    "_columns": FOUNDATION,
     "runs": BRIDGE,
     "io": RUNS,
     "plot": RUNS | {"fitting"},  # plot.fit draws what fitting.result_at rebuilds
@@ -45,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 #: Parts that talk to Dask: the bridge, the runs, the readers that make lazy arrays, the tests' proofs of laziness.
 #: `conventions` and `fitting` name arrays (`dask.base.tokenize`) and make no graph but through the bridge, except for
 #: the sample of positions that the prologue of a fit reads.
-DASK = {"_apply", "runs", "io", "testing"}
+DASK = {"_apply", "_columns", "runs", "io", "testing"}
 DASK_NAMES_ONLY = {"conventions", "fitting", "bragg"}
 SAMPLES = {"scanfold.fitting.start": {"dask.array"}}
 

@@ -86,9 +86,16 @@ def best_of_grid(basis, base, data, low, high, chosen, coefficients):
     inverse = np.empty((points, size, size))
     grams = inverses(basis, inverse)
     rest, rhs, solution = np.empty(n), np.empty(size), np.empty(size)
+    # A curve that is the same at all points of the grid, as that of an offset, is multiplied once.
+    same = np.zeros(size, np.bool_)
+    for j in range(size):
+        same[j] = base.shape[0] == 0 and (basis[:, j] == basis[0, j]).all()
     for r in range(data.shape[0]):
         lowest = np.inf
         row = data[r]
+        for j in range(size):
+            if same[j]:
+                rhs[j] = _dot(basis[0, j], row)
         for g in range(points):
             cost = 0.0
             if base.shape[0]:
@@ -96,7 +103,8 @@ def best_of_grid(basis, base, data, low, high, chosen, coefficients):
                     rest[i] = row[i] - base[g, i]
                 cost = _dot(rest, rest)
             for j in range(size):
-                rhs[j] = _dot(basis[g, j], rest if base.shape[0] else row)
+                if not same[j]:
+                    rhs[j] = _dot(basis[g, j], rest if base.shape[0] else row)
             for j in range(size):
                 value = 0.0
                 for k in range(size):

@@ -123,6 +123,8 @@ def _enough(array: xr.DataArray, varying: int) -> xr.DataArray:
     """Return the traces, those with no more points than parameters without any: such a fit has no errors."""
     if array.dtype.kind != "f":
         return array if array.sizes["time"] > varying else array.where(False)
+    if array.chunks is None and (np.isfinite(array.values).sum(array.get_axis_num("time")) > varying).all():
+        return array
     finite: xr.DataArray = np.isfinite(array)  # type: ignore[assignment]
     kept = array.where(finite.sum("time") > varying)
     return kept.assign_attrs(array.attrs)
@@ -206,10 +208,13 @@ def runs_z(residuals: Array, keep: npt.NDArray[np.bool_]) -> Array:
     there = keep & np.isfinite(residuals)
     up = residuals >= 0.0
     first, second = (there & up).sum(axis=1), (there & ~up).sum(axis=1)
-    # The sign before each point: that of the last one that counts.
-    last = np.maximum.accumulate(np.where(there, np.arange(there.shape[1]), -1), axis=1)
-    before = np.concatenate([np.full((len(last), 1), -1), last[:, :-1]], axis=1)
-    turned = there & (before >= 0) & (up != np.take_along_axis(up, np.maximum(before, 0), axis=1))
+    if there.all():
+        turned = up[:, 1:] != up[:, :-1]
+    else:
+        # The sign before each point: that of the last one that counts.
+        last = np.maximum.accumulate(np.where(there, np.arange(there.shape[1]), -1), axis=1)
+        before = np.concatenate([np.full((len(last), 1), -1), last[:, :-1]], axis=1)
+        turned = there & (before >= 0) & (up != np.take_along_axis(up, np.maximum(before, 0), axis=1))
     runs, count = 1 + turned.sum(axis=1), first + second
     with np.errstate(invalid="ignore", divide="ignore"):
         product = 2.0 * first * second
