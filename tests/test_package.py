@@ -55,9 +55,10 @@ def test_the_commands_of_the_readme_exist():
         shlex.split(c.split("#")[0]) for line in text.splitlines() for c in line.split("&&") if "scanfold " in c
     ]
     assert {c[1] for c in commands} >= {"info", "fit", "demo"}
+    commands = [c for c in commands if "--help-config" not in c]  # prints and exits: tests/cli/test_polar_map.py
     for _, *argv in commands:
         arguments = make_parser().parse_args(argv)
-        assert arguments.command in COMMANDS
+        assert arguments.command.replace("-", "_") in COMMANDS
         if arguments.command == "fit":
             parse_model(gather(arguments)["model"])
 

@@ -36,7 +36,7 @@ def fitted(path: Path) -> xr.Dataset:
     return sf.open_scan(path).compute()
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [c.replace("_", "-") for c in COMMANDS])
 def test_help_has_an_example(name, capsys):
     with pytest.raises(SystemExit) as ended:
         main([name, "--help"])
