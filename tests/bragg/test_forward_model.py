@@ -196,7 +196,7 @@ def test_derivatives(response: str):
         scale = np.abs(expected).max()
         error = np.abs(jac[0, i] - expected) / scale
         assert scale > 0, name
-        # The derivative leaves out that an edge, as it moves within a cell, also moves the middles of the pieces on both
-        # sides of it, where they are taken: less than a hundredth, in the cells with edges.
+        # The derivative leaves out that an edge, as it moves within a cell, also moves the middles of the pieces on
+        # both sides of it, where they are taken: less than a hundredth, in the cells with edges.
         assert error.max() < (1e-2 if name in ("a1", "a2", "L0", "t0") else 2e-5), (name, error.max())
         assert np.median(error) < 2e-5, name
