@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.ptycho import oracle
 
 import scanfold as sf
 from scanfold import ptycho
 from scanfold.conventions import InputError, InputTypeError
 from scanfold.ptycho import PtychoDataContainer, RawData
 from scanfold.testing import raise_if_computes
+
+from . import oracle
 
 OBJECT, PROBE = ptycho.lines(100, seed=1, phase=True), ptycho.default_probe(16)
 B, N, C = 10, 8, 4

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.ptycho import oracle
 
 import scanfold as sf
 from scanfold import ptycho
 from scanfold.conventions import InputError, InputTypeError
+
+from . import oracle
 
 PROBE = ptycho.default_probe(16)
 

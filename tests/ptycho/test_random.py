@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
-from tests.ptycho import oracle
 
 from scanfold.ptycho import _random_kernels as kernels
+
+from . import oracle
 
 KEY = np.array([7, 11], np.uint64)
 #: Counter, key and result, from the tests of Random123, the authors' library.

@@ -8,12 +8,13 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from tests.ptycho import oracle
 
 import scanfold as sf
 from scanfold import ptycho
 from scanfold.conventions import InputError, InputTypeError
 from scanfold.testing import raise_if_computes
+
+from . import oracle
 
 OBJECT = ptycho.lines(100, seed=4, phase=True)
 PROBE = ptycho.default_probe(16)
