@@ -10,7 +10,7 @@ import difflib
 import functools
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
@@ -55,6 +55,23 @@ def unknown(kind: str, name: object, valid: Iterable[str]) -> InputError:
     close = difflib.get_close_matches(str(name), names, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ";"
     return InputError(f"unknown {kind} {name!r}{hint} Valid: {', '.join(names) or '(none)'}")
+
+
+def one_of(*valid: str) -> Callable[[object], str]:
+    """Return the function that takes one of these words, for tables of options.
+
+    Examples
+    --------
+    >>> one_of("hard", "soft")("soft")
+    'soft'
+    """
+
+    def take(value: object) -> str:
+        if value not in valid:
+            raise unknown("word", value, valid)
+        return str(value)
+
+    return take
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import xarray as xr
 from scanfold.bragg.indices import indices_of, places_of, scan_dims
 from scanfold.conventions import InputError
 from scanfold.plot import colours, parameter_map
+from scanfold.plot.axes import given_or_new
 from scanfold.plot.positions import plain
 
 
@@ -25,19 +26,12 @@ def spectrum(ds: xr.Dataset, place: Mapping[str, int], ax: Any, kw: Mapping[str,
         "color": colours.DATA,
         "ecolor": "#9a9a9a",
     }
-    ax = new_axes() if ax is None else ax
+    ax = given_or_new(ax)
     ax.errorbar(here["wavelength"], here["transmission"], np.where(errors >= 0, errors, np.nan), **options | dict(kw))
     ax.set(xlabel="wavelength [Å]", ylabel="transmission")
     names = dict(zip((tuple(p.values()) for p in places_of(ds)), indices_of(ds), strict=True)) if place else {}
     ax.set_title(plain(names.get(tuple(place.values()), "")))
     return ax
-
-
-def new_axes() -> Any:
-    """Return the Axes of a new figure."""
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(layout="constrained")[1]
 
 
 def mean_map(ds: xr.Dataset, wlmin: float, wlmax: float, ax: Any, kw: Mapping[str, Any]) -> Any:

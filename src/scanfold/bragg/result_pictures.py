@@ -10,9 +10,9 @@ import xarray as xr
 from scanfold import plot
 from scanfold.bragg.fitted import edges, fitted_cross_section
 from scanfold.bragg.indices import indices_of, places_of, scan_dims
-from scanfold.bragg.pictures import new_axes
 from scanfold.conventions import InputError, unknown
 from scanfold.plot import colours
+from scanfold.plot.axes import given_or_new
 from scanfold.plot.positions import drawable, plain
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def total_xs(
     wavelength = np.linspace(float(axis[0]), float(axis[-1]), 2000)
     fitted = fitted_cross_section(result.model.cross_section, values)
     table = fitted.total(wavelength, temperature=values.get("temp", 293.15), split=True)
-    ax = new_axes() if ax is None else ax
+    ax = given_or_new(ax)
     if split and len(table.columns) > 2:
         for i, (name, weight) in enumerate(fitted.weights.items()):
             colour = colours.COMPONENTS[i % len(colours.COMPONENTS)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scanfold.conventions import InputError, unknown
+from scanfold.conventions import InputError, one_of, unknown
 
 _SETTING = re.compile(r"(value|min|max|vary|expr)=")
 _WORDS = {"true": True, "yes": True, "false": False, "no": False}
@@ -138,17 +138,6 @@ def stages(value: object) -> dict[str, list[str]]:
             raise InputError(f"{item!r}; expected STAGE=NAME,NAME, such as background=slope,intercept")
         found[stage] = list(names(rest))
     return found
-
-
-def one_of(*valid: str) -> Callable[[object], str]:
-    """Take one of these words."""
-
-    def take(value: object) -> str:
-        if value not in valid:
-            raise unknown("word", value, valid)
-        return str(value)
-
-    return take
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from scanfold.conventions import InputError, InputTypeError, unknown
+from scanfold.conventions import InputError, InputTypeError, one_of, unknown
 
 Config = dict[str, dict[str, Any]]
 #: Units of sizes in reciprocal space, as they are written, and as they are kept.
@@ -88,15 +88,6 @@ def _rotation(value: object) -> float | str:
     return "auto" if value == "auto" else _number(value)
 
 
-def _one_of(*valid: str) -> Callable[[object], str]:
-    def take(value: object) -> str:
-        if value not in valid:
-            raise unknown("word", value, valid)
-        return str(value)
-
-    return take
-
-
 @dataclass(frozen=True)
 class Key:
     """One key: where it is, what it takes, its default, and what it means."""
@@ -113,25 +104,25 @@ KEYS = (
     Key("templates", "top_percent", _percent, 10.0, "share of the usable pixels in a gate, exactly"),
     Key("templates", "smooth_sigma", _not_negative, 1.5, "Gaussian over gates, in pixels; the ring is cut after it"),
     Key("templates", "roi_r", _ring, [8.0, 80.0], "ring of gates about the beam, in pixels; clipped to the detector"),
-    Key("templates", "gate_type", _one_of("hard", "soft", "smooth_first"), "hard", "hard, soft or smooth_first"),
+    Key("templates", "gate_type", one_of("hard", "soft", "smooth_first"), "hard", "hard, soft or smooth_first"),
     Key("preprocess", "log_transform", _switch, True, "log1p for templates and scores; never for centres of mass"),
     Key("preprocess", "background_subtract", _switch, True,
         "subtract the mean pattern: it cancels in templates and scores, and changes nothing"),
     Key("preprocess", "background_annulus", _ring, None,
         "[inner, outer]: subtract from each frame its mean there; needs center_y, center_x"),
     Key("preprocess", "central_mask_px", _not_negative, 8.0, "radius left out of templates, in pixels; 0 for none"),
-    Key("preprocess", "whiten", _one_of("none", "diag"), "diag", "diag: scores in units of the deviation; or none"),
+    Key("preprocess", "whiten", one_of("none", "diag"), "diag", "diag: scores in units of the deviation; or none"),
     Key("preprocess", "bad_pixels", _text, None, "auto finds dead and hot ones; or a .npy of bool (ky, kx)"),
     Key("preprocess", "dose", _text, None, "a .npy with the relative beam current of each frame"),
     Key("preprocess", "count_noise", _switch, True, "frames of label -1 count in the mean and deviation of all"),
     Key("matched_filter", "softmax_temp", _positive, 2.0, "temperature of the confidence"),
-    Key("matched_filter", "softmax_units", _one_of("std", "literal", "lda"), "std",
+    Key("matched_filter", "softmax_units", one_of("std", "literal", "lda"), "std",
         "std: temperature in deviations of the scores; literal saturates confidence at 1; or lda"),
     Key("matched_filter", "prior", _numbers, None, "probability of each cluster beforehand"),
     Key("matched_filter", "residual", _switch, False, "also map what no template explains"),
-    Key("dpc", "gate_mode", _one_of(*GATE_MODES), "adaptive",
+    Key("dpc", "gate_mode", one_of(*GATE_MODES), "adaptive",
         "Ex, Ey, com of: " + ", ".join(GATE_MODES) + "; adaptive shows labels as a field, compare with disc"),
-    Key("dpc", "baseline", _one_of("median", "rowcol", "roi", "plane", "robust", "none"), "rowcol",
+    Key("dpc", "baseline", one_of("median", "rowcol", "roi", "plane", "robust", "none"), "rowcol",
         "median, rowcol, roi, plane, robust or none; both axes alike; com_*.tif keep it"),
     Key("dpc", "baseline_region", _box, None, "[x0, y0, width, height] without field, in scan pixels; roi needs it"),
     Key("dpc", "roi", _ring, [8.0, 80.0], "ring that cuts gates in centres of mass, in pixels; not the disc"),
@@ -141,16 +132,16 @@ KEYS = (
     Key("dpc", "rotation", _rotation, 0.0, "degrees from the x axis of the scan to the detector's; auto: least curl"),
     Key("dpc", "flip", _switch, False, "the y axis of the detector points up; auto rotation finds it too"),
     Key("dpc", "disc_radius", _positive, None, "of the disc detector, in pixels; else 1.25 times that of the beam"),
-    Key("dpc", "descan", _one_of("plane", "measured"), None, "plane or measured: follow the beam; reads once more"),
+    Key("dpc", "descan", one_of("plane", "measured"), None, "plane or measured: follow the beam; reads once more"),
     Key("calibration", "center_y", _number, None, "of the beam, in pixels; else clicked; else found in the mean"),
     Key("calibration", "center_x", _number, None, "both or none"),
     Key("calibration", "pixel_size", _positive, None,
         "real-space pixel dx that belongs to the detector: dk = 1/(N dx); goes before k-space sizes"),
-    Key("calibration", "pixel_size_units", _one_of("nm", "angstrom"), "nm", "nm or angstrom"),
+    Key("calibration", "pixel_size_units", one_of("nm", "angstrom"), "nm", "nm or angstrom"),
     Key("calibration", "pixel_size_k", _positive, 1.0, "size of a detector pixel; 1.0 without a unit: pixels"),
     Key("calibration", "pixel_size_ky", _positive, None, "along each axis; both or none"),
     Key("calibration", "pixel_size_kx", _positive, None, ""),
-    Key("calibration", "pixel_size_k_units", _one_of(*K_UNITS), None, "of the three: 1/angstrom, 1/nm or relative"),
+    Key("calibration", "pixel_size_k_units", one_of(*K_UNITS), None, "of the three: 1/angstrom, 1/nm or relative"),
     Key("calibration", "mrad_per_pixel", _positive, None, "angle of a detector pixel; needs dpc.beam_energy"),
     Key("calibration", "convergence_angle", _positive, None,
         "semi-angle in mrad: with a beam energy and k sizes, gives the radius of the disc detector"),

@@ -10,6 +10,7 @@ import xarray as xr
 
 from scanfold.conventions import InputError, unknown
 from scanfold.plot import colours
+from scanfold.plot.axes import given_or_new
 from scanfold.plot.positions import Axis, axis_of, drawable, kept, plain, scan_dims, titled, used_in
 
 _KINDS = ("auto", "image", "line", "bars")
@@ -77,7 +78,7 @@ def parameter_map(
     keep = kept(maps, query).transpose(*dims).values
     values = maps[shown].transpose(*dims).values.astype(np.float64)
     error = None if beside is None else maps[beside].transpose(*dims).values
-    ax = _axes(ax)
+    ax = given_or_new(ax)
     label = titled(str(fits[shown].attrs.get("long_name", shown)), fits[shown].attrs.get("units"))
     axes = [axis_of(fits, d) for d in dims]
     if kind == "image":
@@ -114,14 +115,6 @@ def _variable(fits: xr.Dataset, name: str, errors: bool) -> str:
     if f"{name}_stderr" not in names:
         raise unknown("variable with errors", name, [n for n in names if f"{n}_stderr" in names])
     return f"{name}_stderr"
-
-
-def _axes(ax: Any) -> Any:
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(layout="constrained")[1]
 
 
 def _title(ax: Any, title: str, left_out: int, count: int, query: str | None) -> None:

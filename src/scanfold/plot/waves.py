@@ -10,6 +10,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from scanfold.conventions import InputError, InputTypeError, primary
+from scanfold.plot.axes import given_or_new
 from scanfold.plot.positions import plain
 
 _Array = npt.NDArray[np.float64]
@@ -64,10 +65,7 @@ def complex_image(array: xr.DataArray | npt.ArrayLike, *, ax: Any = None, colorb
     amplitude = np.abs(values)
     finite = amplitude[np.isfinite(amplitude)]
     top = float(np.percentile(finite, _BRIGHTEST)) if finite.size else 1.0
-    if ax is None:
-        import matplotlib.pyplot as plt
-
-        _, ax = plt.subplots(layout="constrained")
+    ax = given_or_new(ax)
     ax.imshow(_rgb(np.angle(values), np.clip(amplitude / (top or 1.0), 0, 1)), interpolation="nearest")
     name = array.attrs.get("long_name") if isinstance(array, xr.DataArray) else None
     ax.set_title(plain(name) if name else "phase as hue, amplitude as brightness")

@@ -9,6 +9,7 @@ import numpy as np
 
 from scanfold.conventions import InputError, unknown
 from scanfold.plot import colours, fit
+from scanfold.plot.axes import given_or_new
 from scanfold.plot.positions import plain
 from scanfold.traces.files import in_hours, load_analysis_csv
 from scanfold.traces.fit import frame_weights, select_cells
@@ -39,7 +40,7 @@ def quality_chart(results: pd.DataFrame, *, ax: Any = None) -> Any:
     -------
     matplotlib Axes
     """
-    ax = _axes(ax)
+    ax = given_or_new(ax)
     values = r_squared_of(results)
     values = np.sort(values[~np.isnan(values)])[::-1]
     grades, place = grade(values), np.arange(values.size)
@@ -87,7 +88,7 @@ def parameter_histogram(results: pd.DataFrame, name: str, *, query: str | None =
         For a column that is not there, or a query that cannot be used.
     """
     values, label = _column(results, name, query)
-    ax = _axes(ax)
+    ax = given_or_new(ax)
     finite = values[np.isfinite(values)]
     ax.hist(finite, bins=BINS, color=colours.COMPONENTS[0])
     ax.set(xlabel=label, ylabel="cells")
@@ -120,7 +121,7 @@ def position_scatter(results: pd.DataFrame, name: str, *, query: str | None = No
     if not {"position_x", "position_y"} <= set(results.columns):
         raise InputError("the results have no position_x and position_y; traces with positions have them")
     values, label = _column(results, name, query)
-    ax = _axes(ax)
+    ax = given_or_new(ax)
     chosen = results.index.isin(select(results, query).index)
     shown = np.full(len(results), np.nan)
     shown[chosen] = values
@@ -232,11 +233,3 @@ def _column(results: pd.DataFrame, name: str, query: str | None) -> tuple[Any, s
     units = get_model(next(iter(kinds))).units.get(name, "") if len(kinds) == 1 else ""
     label = name if units in ("", "1") else f"{name} [{units}]"
     return select(results, query)[name].to_numpy(float), plain(label)
-
-
-def _axes(ax: Any) -> Any:
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(layout="constrained")[1]
