@@ -10,6 +10,8 @@ import difflib
 import functools
 import json
 import os
+import socket
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -194,6 +196,22 @@ def require_dim(array: xr.DataArray, dim: str) -> None:
     """Raise unless `dim` is a dimension of `array`."""
     if dim not in array.dims:
         raise unknown("dimension", dim, map(str, array.dims))
+
+
+def place() -> str:
+    """Return where this runs, for messages: the address of the Dask worker and its host, nothing elsewhere.
+
+    Examples
+    --------
+    >>> place()
+    ''
+    """
+    distributed = sys.modules.get("distributed")
+    try:
+        worker = distributed.get_worker() if distributed is not None else None
+    except ValueError:
+        worker = None
+    return f" on worker {worker.address} ({socket.gethostname()})" if worker is not None else ""
 
 
 def fingerprint(path: str | Path) -> dict[str, Any]:

@@ -45,7 +45,12 @@ ALL = [
     (["--plots", "maps"], {"plots": "maps"}),
     (["--csv", "fits.csv"], {"csv": "fits.csv"}),
 ]  # fmt: skip
-ALONE = [(["--scheduler", "tcp://127.0.0.1:1"], {"scheduler": "tcp://127.0.0.1:1"})]
+ALONE = [
+    (["--scheduler", "tcp://127.0.0.1:1"], {"scheduler": "tcp://127.0.0.1:1"}),
+    *(([f"--{name}", "a.pem", "--scheduler", "tls://127.0.0.1:1"],
+       {name.replace("-", "_"): "a.pem", "scheduler": "tls://127.0.0.1:1"})
+      for name in ("tls-ca-file", "tls-cert", "tls-key")),
+]  # fmt: skip
 
 
 def options(*argv: str) -> dict[str, object]:

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from scanfold.cli.options import number, whole
+from scanfold.cli import clusters
+from scanfold.cli.options import number
 from scanfold.conventions import InputError
 
 HELP = "fit the Bragg-edge transmission of every group of neutron counts"
@@ -63,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--vary", default="", metavar="GROUPS", help=f"what is fitted beside thickness and norm: {', '.join(_GROUPS)}"
     )
     parser.add_argument("--start", action="append", default=[], metavar="NAME=VALUE", help="start value of a parameter")
-    parser.add_argument("--workers", type=_taking(whole), metavar="N", help="start this many processes, on loopback")
+    clusters.add_arguments(parser)
     parser.add_argument("--no-progress", action="store_true", help="keep quiet")
 
 
@@ -82,13 +83,9 @@ def _taking(take: Any) -> Any:
 def run(arguments: argparse.Namespace) -> int:
     """Fit, and write what was asked for."""
     outputs = _check_outputs(arguments)
-    from contextlib import nullcontext
-
-    from scanfold.runs import clients
-
+    where = clusters.cluster_options(vars(arguments))
     result = make_result(arguments)
-    workers = clients.local_client(arguments.workers) if arguments.workers else nullcontext()
-    with workers:
+    with clusters.cluster(where):
         result = result.save(arguments.out, progress=not arguments.no_progress)
     print(f"wrote {arguments.out}")
     if "csv" in outputs:

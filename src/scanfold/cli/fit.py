@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scanfold.cli.clusters import cluster, require_one_cluster
+from scanfold.cli.clusters import cluster, cluster_options
 from scanfold.cli.options import OPTIONS, Bounds, read_config, taken
 from scanfold.conventions import InputError, require_dim, unknown
 
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     from scanfold.runs import save
 
     fits, drawn = make_fits(options)
-    with cluster(options["workers"], options["scheduler"]):
+    with cluster(options):
         fits = save(fits, options["out"], progress=options["progress"])
     print(f"wrote {options['out']}")
     if "csv" in outputs:
@@ -78,7 +78,7 @@ def gather(arguments: argparse.Namespace) -> dict[str, Any]:
     missing = [n if n == "file" else f"--{n}" for n in ("file", "model", "dim", "out") if not options[n]]
     if missing:
         raise InputError(f"{', '.join(missing)} missing; `scanfold info FILE` prints a command to start from")
-    require_one_cluster(options["workers"], options["scheduler"])
+    cluster_options(options)
     return options
 
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from scanfold.cli import clusters
 from scanfold.conventions import InputError
 
 HELP = "choose groups of neighbouring positions of a ptychography scan"
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="STORE", help="store of the plan (zarr)")
     parser.add_argument("--gather", metavar="STORE", help="also write the frames of the groups")
     parser.add_argument("--plot", metavar="PATH", help="also draw the positions and groups")
+    clusters.add_arguments(parser)
     parser.add_argument("--no-progress", action="store_true", help="keep quiet")
 
 
@@ -46,6 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         path = getattr(arguments, name)
         if path and not Path(path).absolute().parent.is_dir():
             raise InputError(f"--{name} {path}: there is no folder {Path(path).parent}")
+    where = clusters.cluster_options(vars(arguments))
     scan = _opened(arguments)
     if not hasattr(scan, "variables") and (arguments.gather or arguments.plot):
         raise InputError("an index holds positions only; --gather and --plot take the scan itself")
@@ -55,12 +58,15 @@ def run(arguments: argparse.Namespace) -> int:
         disjoint=arguments.disjoint, max_radius=arguments.max_radius, partition=arguments.partition,
         enable_oversampling=arguments.oversample,
     )  # fmt: skip
-    saved = save(plan, arguments.out, progress=not arguments.no_progress)
+    with clusters.cluster(where):
+        saved = save(plan, arguments.out, progress=not arguments.no_progress)
+        if arguments.gather:
+            groups = gather(scan, saved if plan.chunks else plan)
+            save(groups, arguments.gather, progress=not arguments.no_progress)
     part = f", {100 * float(plan['coverage']):.1f} % of the positions" if "coverage" in plan else ""
     print(f"{saved.sizes['group']} groups of {saved.sizes['channel']}{part}")
     print(f"wrote {arguments.out}")
     if arguments.gather:
-        save(gather(scan, saved if plan.chunks else plan), arguments.gather, progress=not arguments.no_progress)
         print(f"wrote {arguments.gather}")
     if arguments.plot:
         _draw(plan, scan, arguments.plot)

@@ -183,12 +183,17 @@ OPTIONS = (
     Option("poor_fit", number, "probability below which a fit is poor", "P", 1e-6),
     Option("no_signal", number, "AIC that a signal must gain over the background alone", "AIC", 10.0),
     Option("workers", whole, "start this many single-threaded processes, on loopback", "N"),
-    Option("scheduler", text, "use the Dask cluster of this scheduler", "ADDRESS"),
+    Option("scheduler", text, "use the Dask cluster of this scheduler: tcp://HOST:PORT, or tls://", "ADDRESS"),
+    Option("tls_ca_file", text, "with tls://, the authority that signed the certificates (PEM)", "FILE"),
+    Option("tls_cert", text, "with tls://, the certificate to show the scheduler (PEM)", "FILE"),
+    Option("tls_key", text, "with tls://, the key of that certificate (PEM)", "FILE"),
     Option("progress", switch, "keep quiet", "", True, flag="--no-progress", implies=False),
     Option("report", text, "also write an HTML report", "PATH"),
     Option("plots", text, "also draw a map of each parameter (PNG)", "FOLDER"),
     Option("csv", text, "also write a table, a row for each position", "PATH"),
 )  # fmt: skip
+#: Those that say on which cluster a command computes.
+CLUSTER = ("workers", "scheduler", "tls_ca_file", "tls_cert", "tls_key")
 _BY_NAME = {o.name: o for o in OPTIONS}
 
 

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from scanfold.cli.clusters import cluster, require_one_cluster
+from scanfold.cli import clusters
 from scanfold.cli.options import whole
 from scanfold.conventions import InputError
 
@@ -58,22 +58,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--interactive-kspace", action="store_true", help="click two opposite reflections or the two boundaries of a "
         "ring; a pixel_size in --config goes before")  # fmt: skip
     add("--known-spacing", type=float, metavar="D", help="of what is clicked, in angstrom; else its radius becomes 1")
-    add("--workers", type=_whole, metavar="N", help="start this many single-threaded processes, on loopback")
-    add("--scheduler", metavar="ADDRESS", help="use the Dask cluster of this scheduler")
+    clusters.add_arguments(parser)
     add("--no-resume", dest="resume", action="store_false", help="start over, replacing another run in --out")
     add("--no-progress", dest="progress", action="store_false", help="keep quiet")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the maps, and the page about them."""
-    require_one_cluster(arguments.workers, arguments.scheduler)
+    where = clusters.cluster_options(vars(arguments))
     from scanfold.detectors.config import resolve
     from scanfold.detectors.run import polarisation_map
     from scanfold.report.polarisation import polarisation_report
 
     config = resolve(arguments.config)
     scan = open_frames(vars(arguments))
-    with cluster(arguments.workers, arguments.scheduler):
+    with clusters.cluster(where):
         made = polarisation_map(
             scan, arguments.clusters or arguments.labels, config, arguments.out, device=arguments.device,
             interactive_center=arguments.interactive_center, interactive_kspace=arguments.interactive_kspace,

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from scanfold.cli import clusters
 from scanfold.conventions import InputError, unknown
 
 HELP = "simulate a ptychography scan with photon noise, out of core"
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--counts", action="store_true", help="photon counts in place of amplitudes")
     add("--no-patches", action="store_true", help="leave out the truth at each position")
     add("--seed", type=int, default=0, metavar="S", help="of all that is random (default: %(default)s)")
-    add("--workers", type=int, metavar="N", help="start this many single-threaded processes, on loopback")
+    clusters.add_arguments(parser)
     add("--plot", metavar="PNG", help="also draw object, probe and some frames")
     add("--no-progress", action="store_true", help="keep quiet")
 
@@ -52,18 +53,17 @@ def run(arguments: argparse.Namespace) -> int:
     """Simulate, and write what was asked for."""
     out = Path(arguments.out)
     _check(arguments)
-    from scanfold.runs import clients
-
+    where = clusters.cluster_options(vars(arguments))
     sim = simulation(arguments)
-    if out.suffix == ".npz":
-        from scanfold.ptycho import RawData
+    with clusters.cluster(where):
+        if out.suffix == ".npz":
+            from scanfold.ptycho import RawData
 
-        RawData.from_dataset(sim).to_npz(out)
-    elif arguments.workers:
-        with clients.local_client(arguments.workers):
-            sim = _saved(sim, out, arguments)
-    else:
-        sim = _saved(sim, out, arguments)
+            RawData.from_dataset(sim).to_npz(out)
+        else:
+            from scanfold.runs import save
+
+            sim = save(sim, out, progress=not arguments.no_progress)
     print(f"wrote {out}")
     if arguments.plot:
         draw(sim, Path(arguments.plot))
@@ -114,12 +114,6 @@ def draw(sim: Any, path: Path) -> None:
     plot.patterns(sim, figure=below)
     figure.savefig(path, dpi=100)
     plt.close(figure)
-
-
-def _saved(sim: Any, out: Path, arguments: argparse.Namespace) -> Any:
-    from scanfold.runs import save
-
-    return save(sim, out, progress=not arguments.no_progress)
 
 
 def _check(arguments: argparse.Namespace) -> None:

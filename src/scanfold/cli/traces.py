@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from scanfold.cli import clusters
 from scanfold.cli.options import names, number
 from scanfold.conventions import InputError
 
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cells", metavar="NAMES", help="some cells only, by label, with commas; needs --out")
     parser.add_argument("--feature", metavar="NAME", help="{feature}_ch_{id} to take of a table of several")
     parser.add_argument("--suffix", metavar="SUFFIX", help="_fitted names results without the model")
+    clusters.add_arguments(parser)
     parser.add_argument("--no-resume", action="store_true", help="make finished results again")
     parser.add_argument("--no-progress", action="store_true", help="keep quiet")
     parser.add_argument("--csv", metavar="PATH", help="also write all results as one table")
@@ -44,13 +46,16 @@ def run(arguments: argparse.Namespace) -> int:
         path = getattr(arguments, option)
         if path and not Path(path).absolute().parent.is_dir():
             raise InputError(f"--{option} {path}: there is no folder {Path(path).parent}")
+    where = clusters.cluster_options(vars(arguments))
     from scanfold import traces
 
-    found = traces.fit_folder(
-        arguments.folder, request_of(arguments), out=arguments.out, files=_listed(arguments.files),
-        cells=_listed(arguments.cells), feature=arguments.feature, suffix=arguments.suffix,
-        resume=not arguments.no_resume, progress=not arguments.no_progress,
-    )  # fmt: skip
+    request = request_of(arguments)
+    with clusters.cluster(where):
+        found = traces.fit_folder(
+            arguments.folder, request, out=arguments.out, files=_listed(arguments.files),
+            cells=_listed(arguments.cells), feature=arguments.feature, suffix=arguments.suffix,
+            resume=not arguments.no_resume, progress=not arguments.no_progress,
+        )  # fmt: skip
     for name, reason in found.failures.items():
         print(f"not fitted: {name}: {reason}")
     if not found.paths:

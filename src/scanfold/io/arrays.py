@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from scanfold.conventions import InputError, ScanError
+from scanfold.conventions import InputError, ScanError, place
 
 Region = tuple[slice, ...]
 
@@ -30,6 +30,10 @@ def reading(path: str | Path, dataset: str | None = None) -> Iterator[None]:
         yield
     except ScanError:
         raise
+    except FileNotFoundError as exc:
+        raise ReadError(
+            f"there is no {str(path)!r}{place()}: it was moved or removed, or its file system is not seen there"
+        ) from exc
     except MemoryError as exc:
         raise InputError(
             f"{_where(path, dataset)} does not fit in memory ({exc}); "
@@ -38,7 +42,7 @@ def reading(path: str | Path, dataset: str | None = None) -> Iterator[None]:
     except Exception as exc:
         kind = ReadError if isinstance(exc, OSError) else InputError
         raise kind(
-            f"cannot read {_where(path, dataset)}: {type(exc).__name__}: {exc}. "
+            f"cannot read {_where(path, dataset)}{place()}: {type(exc).__name__}: {exc}. "
             f"The file may be truncated, damaged, or of another format than its name says"
         ) from exc
 

@@ -126,6 +126,7 @@ class FileRun:
                 Progress(show, len(self.tasks), {}, self.label, "files") as progress,
             ):
                 try:
+                    workers.require([str(self._ledger.store), str(self._todo[0].source.parent)])
                     self._loop(workers, progress, tell)
                 except KeyboardInterrupt:
                     workers.stop()

@@ -100,6 +100,15 @@ def read_bytes(graph: Graph, keys: Sequence[Any]) -> int:
     return total
 
 
+def paths(graph: Graph, keys: Sequence[Any]) -> set[str]:
+    """Return the files that the readers of some keys open."""
+    found = set()
+    for node in cut(graph, keys).values():
+        if isinstance(node, Task) and node.func in GETTERS and node.args:
+            found.add(str(getattr(_value(node.args[0]), "path", "")))
+    return found - {""}
+
+
 def _fetched(task: Task, graph: Mapping[Any, Any]) -> int:
     array, index = _value(task.args[0]), _value(task.args[1])
     while isinstance(array, (Alias, TaskRef)):

@@ -174,6 +174,7 @@ def _compute(
     releases_gil = bool(conventions.provenance(ds).get("releases_gil", True))
     with find_workers(total, releases_gil) as workers:
         try:
+            workers.require({str(ledger.store), *_sources(scan)})
             _prologue(scan, ledger, workers)
             if kept:
                 scan.groups = plan.from_json(kept["plan"])
@@ -208,6 +209,11 @@ def _prologue(scan: plan.Scan, ledger: Ledger, workers: Workers) -> None:
             graphs.substitute_file(scan.graph, key, ledger.value_path(key))
         else:
             graphs.substitute(scan.graph, key, value)
+
+
+def _sources(scan: plan.Scan) -> set[str]:
+    """Return the files that a block in the middle of each group reads."""
+    return {path for n in range(len(scan.groups)) for path in graphs.paths(scan.graph, scan.middle(n).keys)}
 
 
 def _fit(scan: plan.Scan, workers: Workers, label: str | None) -> list[plan.Group]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import queue
+import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -40,6 +41,9 @@ class Workers(Protocol):
 
     def compute(self, graph: graphs.Graph, keys: Sequence[Any]) -> list[Any]:
         """Compute a small whole-scan step."""
+
+    def require(self, paths: Iterable[str]) -> None:
+        """Raise unless every worker sees these files and folders."""
 
     def check(self) -> None:
         """Look after the workers."""
@@ -77,6 +81,9 @@ class Threads:
         from dask.threaded import get
 
         return list(get(graphs.optimise(graph, keys), list(keys), num_workers=self.threads))
+
+    def require(self, paths: Iterable[str]) -> None:
+        """Threads see what this process sees."""
 
     def check(self) -> None:
         """Threads need no looking after."""
@@ -138,6 +145,28 @@ class Cluster:
                 f"give them more, or open the scan in smaller chunks"
             ) from None
 
+    def require(self, paths: Iterable[str]) -> None:
+        """Have every worker look for these files and folders.
+
+        Raises
+        ------
+        RunError
+            Naming the paths, and the workers that do not see them or lack this package.
+        """
+        answers = self._client.run(unseen, sorted(set(paths)), on_error="return")
+        failed = [f"  {address}: {answer}" for address, answer in answers.items() if isinstance(answer, Exception)]
+        if failed:
+            raise RunError(
+                "workers cannot run this; they need the same packages as this process:\n" + "\n".join(failed[:20])
+            )
+        blind = [f"  {path} on {where}" for found in answers.values() for path, where in found]
+        if blind:
+            raise RunError(
+                "workers open files by path, and some do not see these:\n"
+                + "\n".join(blind[:20])
+                + "\nPut them on a file system that all workers share, under the same path"
+            )
+
     def check(self) -> None:
         """Ask for lost workers again, and give up after a minute without any.
 
@@ -175,6 +204,17 @@ class Cluster:
         """Give up what has not ended."""
         self._client.cancel(list(self._futures.values()), force=True)
         self._futures.clear()
+
+
+def unseen(paths: Sequence[str], tries: int = 3) -> list[tuple[str, str]]:
+    """Return the paths that are not to be seen here, each with where this is."""
+    from distributed import get_worker
+
+    missing = [path for path in paths if not os.path.exists(path)]
+    if missing and tries > 1:
+        time.sleep(1.0)  # what was just made on another machine may take a moment to appear
+        return unseen(missing, tries - 1)
+    return [(path, f"{get_worker().address} ({socket.gethostname()})") for path in missing]
 
 
 def _call(payload: bytes) -> Any:
