@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from pathlib import Path
@@ -39,7 +40,7 @@ def test_the_job_script_of_the_readme(tmp_path, monkeypatch):
     assert directives == {"-J": "dask-worker", "-p": "short", "-A": "p123", "-n": "1", "--cpus-per-task": "16",
                           "--mem": "64G", "-t": "04:00:00"}  # fmt: skip
     words = shlex.split(script.strip().splitlines()[-1])
-    options = dict(zip(words, words[1:], strict=False))
+    options = dict(itertools.pairwise(words))
     assert words[3].startswith("tls://")
     assert options["--nworkers"] == "16"
     assert options["--nthreads"] == "1"
