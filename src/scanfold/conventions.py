@@ -6,8 +6,10 @@ output's attributes, checks inputs, and draws the reference table.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
+import hashlib
 import json
 import os
 import socket
@@ -218,8 +220,11 @@ def fingerprint(path: str | Path) -> dict[str, Any]:
     """Return what identifies an input file: absolute path, size, modification time.
 
     A directory (a zarr store) has the total size and the latest time of all its files, so that a changed
-    chunk is a changed input.
+    chunk is a changed input. What is behind a URL has the tag (ETag) or time that its server gives, a store there
+    those of all its objects; a web server, which cannot list them, those of the store's metadata only.
     """
+    if is_url(path):
+        return _remote_fingerprint(str(path))
     resolved = Path(path).resolve()
     stats = [entry.stat() for entry in _files(resolved)] if resolved.is_dir() else [resolved.stat()]
     return {
@@ -227,6 +232,42 @@ def fingerprint(path: str | Path) -> dict[str, Any]:
         "size": sum(s.st_size for s in stats),
         "mtime_ns": max((s.st_mtime_ns for s in stats), default=0),
     }
+
+
+def is_url(path: object) -> bool:
+    """Tell whether this is a URL, not a path.
+
+    Examples
+    --------
+    >>> is_url("s3://bucket/scan.zarr"), is_url("/data/scan.zarr")
+    (True, False)
+    """
+    return "://" in str(path)
+
+
+def _remote_fingerprint(url: str) -> dict[str, Any]:
+    import fsspec
+
+    system = fsspec.core.url_to_fs(url, use_listings_cache=False)[0]
+    found = {}
+    if not url.startswith("http"):
+        found = system.find(url, detail=True)
+    else:
+        for each in (url, f"{url}/zarr.json", f"{url}/.zmetadata"):
+            with contextlib.suppress(FileNotFoundError):
+                found[each] = system.info(each)
+    tags = sorted(f"{name} {_tag(about)}" for name, about in found.items())
+    return {
+        "path": url,
+        "size": sum(about.get("size") or 0 for about in found.values()),
+        "etag": tags[0].partition(" ")[2] if len(tags) == 1 else hashlib.sha256("\n".join(tags).encode()).hexdigest(),
+    }
+
+
+def _tag(about: Mapping[str, Any]) -> str:
+    """Return what changes when an object does, by what fsspec says of it."""
+    names = ("ETag", "etag", "md5Hash", "Last-Modified", "LastModified", "mtime", "created")
+    return str(next((about[name] for name in names if about.get(name)), about.get("size")))
 
 
 def _files(folder: str | Path) -> Iterator[os.DirEntry[str]]:

@@ -14,7 +14,7 @@ import xarray as xr
 
 from scanfold.bragg.data import Data
 from scanfold.bragg.variables import ATTRS, SPEC, counted_and_errors, with_transmission
-from scanfold.conventions import InputError, InputTypeError, provenance
+from scanfold.conventions import InputError, InputTypeError, is_url, provenance
 from scanfold.fitting import parameter_names
 from scanfold.fitting.expressions import translate
 from scanfold.runs import open_store
@@ -50,7 +50,9 @@ def save(
     """Write a result; see `GroupedFitResult.save`."""
     if file.suffix not in (".zarr", ".json"):
         raise InputError(f"{file.name!r}: the suffix says how it is written; expected .zarr or .json")
-    if not file.absolute().parent.is_dir():
+    if is_url(file) and file.suffix == ".json":
+        raise InputError(f"{str(file)!r}: JSON files are written here, stores (.zarr) at URLs too")
+    if not is_url(file) and not file.absolute().parent.is_dir():
         raise InputError(f"there is no folder {str(file.absolute().parent)!r}")
     model = described(result.model)
     if model_filename is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scanfold.cli import clusters
-from scanfold.conventions import InputError
+from scanfold.conventions import InputError, is_url
 
 HELP = "choose groups of neighbouring positions of a ptychography scan"
 EXAMPLE = "scanfold group run.npz --nsamples 512 --gridsize 2 --out plan.zarr --gather groups.zarr --plot groups.png"
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     for name in ("out", "gather", "plot"):
         path = getattr(arguments, name)
-        if path and not Path(path).absolute().parent.is_dir():
+        if path and not is_url(path) and not Path(path).absolute().parent.is_dir():
             raise InputError(f"--{name} {path}: there is no folder {Path(path).parent}")
     where = clusters.cluster_options(vars(arguments))
     scan = _opened(arguments)

@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from scanfold._paths import folder
 from scanfold.cli import clusters
-from scanfold.conventions import InputError, unknown
+from scanfold.conventions import InputError, is_url, unknown
 
 HELP = "simulate a ptychography scan with photon noise, out of core"
 EXAMPLE = (
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Simulate, and write what was asked for."""
-    out = Path(arguments.out)
+    out = folder(arguments.out)
     _check(arguments)
     where = clusters.cluster_options(vars(arguments))
     sim = simulation(arguments)
@@ -122,5 +123,5 @@ def _check(arguments: argparse.Namespace) -> None:
         if value not in valid:
             raise unknown(name, value, valid)
     for name, given in (("--out", arguments.out), ("--plot", arguments.plot)):
-        if given and not Path(given).absolute().parent.is_dir():
+        if given and not is_url(given) and not Path(given).absolute().parent.is_dir():
             raise InputError(f"{name} {given}: there is no folder {Path(given).parent}")

@@ -22,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from scanfold.conventions import InputError, describe_input, fingerprint
+from scanfold._paths import exists
+from scanfold.conventions import InputError, describe_input, fingerprint, is_url
 from scanfold.grouping._neighbour_kernels import SLACK, nearest, reach
 from scanfold.grouping.positions import index_dtype, lazy_positions
 from scanfold.grouping.space import threads
@@ -223,14 +224,16 @@ def index_positions(positions: Any, path: str | os.PathLike[str] | None = None) 
     store = positions if isinstance(positions, str | os.PathLike) else None
     if store is not None:
         path = f"{os.fspath(store).rstrip('/')}.positions" if path is None else path
-        positions = open_scan(Path(store))
+        positions = open_scan(store)
     if path is None:
         raise InputError("pass the folder for the index: index_positions(scan, 'scan.positions')")
+    if is_url(path):
+        raise InputError(f"an index is mapped into memory, found the URL {path!r}; pass path= a folder here")
     y, x = lazy_positions(positions)
     folder = Path(path)
     identity: dict[str, Any] = {"position_y": describe_input(y), "position_x": describe_input(x)}
     if store is not None:
-        identity = {"source": fingerprint(Path(store))}
+        identity = {"source": fingerprint(store)}
     if folder.exists():
         found = open_index(folder)
         if found.identity == identity:
@@ -265,7 +268,7 @@ def open_index(path: str | os.PathLike[str]) -> PositionIndex:
             f"{str(path)!r} is no index of positions ({error}); make one: index_positions(scan, path)"
         ) from None
     source = made["identity"].get("source")
-    if source and Path(source["path"]).exists() and fingerprint(source["path"]) != source:
+    if source and exists(source["path"]) and fingerprint(source["path"]) != source:
         raise InputError(
             f"{source['path']} changed after its index {str(path)!r} was made; delete the index, and make it again"
         )

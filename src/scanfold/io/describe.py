@@ -9,7 +9,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from scanfold.conventions import InputError
+from scanfold.conventions import InputError, fingerprint
 from scanfold.io.assemble import assemble, lazy
 from scanfold.io.formats import contents_of, existing, format_of, open_saved, saved
 from scanfold.io.listing import ArrayInfo
@@ -75,7 +75,6 @@ def describe(path: str | Path) -> Description:
     name = existing(path)
     kind = format_of(name)
     arrays = tuple(kind.load().arrays(name))
-    files = [f for f in Path(name).rglob("*") if f.is_file()] if Path(name).is_dir() else [Path(name)]
     scan, problem = None, ""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
@@ -84,7 +83,7 @@ def describe(path: str | Path) -> Description:
             problem = "; ".join(str(w.message) for w in caught)
         except InputError as exc:
             problem = str(exc)
-    return Description(name, kind.name, sum(f.stat().st_size for f in files), arrays, scan, problem)
+    return Description(name, kind.name, fingerprint(name)["size"], arrays, scan, problem)
 
 
 def _likely(path: str) -> xr.Dataset:

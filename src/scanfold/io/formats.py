@@ -13,7 +13,9 @@ from typing import Any
 import h5py
 import xarray as xr
 
-from scanfold.conventions import InputError, fingerprint, unknown
+from scanfold._paths import absolute, exists, is_zarr, opened, read
+from scanfold.conventions import InputError, fingerprint, is_url, unknown
+from scanfold.io.arrays import reading
 from scanfold.io.labels import Contents, fold, rename
 from scanfold.io.rows import remember
 
@@ -49,9 +51,11 @@ def format_of(path: str) -> Format:
     InputError
         If it is none of the known ones; it lists them.
     """
+    if is_url(path):
+        return _remote_format(path)
     file = Path(path)
     if file.is_dir():
-        if any((file / name).exists() for name in ("zarr.json", ".zgroup", ".zarray", ".zmetadata")):
+        if is_zarr(path):
             return ZARR
         from scanfold.io.tiff import frames
 
@@ -61,6 +65,22 @@ def format_of(path: str) -> Format:
     if file.stat().st_size == 0:
         raise InputError(f"{path!r} is empty")
     return _by_content(path) or _by_suffix(path)
+
+
+def _remote_format(url: str) -> Format:
+    """Recognise what is behind a URL; only formats that are read in parts are opened there."""
+    if is_zarr(url):
+        return ZARR
+    with reading(url), opened(url, 2**10) as stream:
+        if stream.read(8) == b"\x89HDF\r\n\x1a\n":
+            return HDF5
+    found = _by_suffix(url)
+    if found in (HDF5, ZARR):
+        return found
+    raise InputError(
+        f"{url!r} is {found.name}; at URLs zarr and HDF5 are opened, which are read in parts. Copy it here first: "
+        f'fsspec.filesystem("{url.partition("://")[0]}").get({url!r}, {Path(url).name!r})'
+    )
 
 
 def _by_content(path: str) -> Format | None:
@@ -140,8 +160,13 @@ def existing(path: str | Path) -> str:
     InputError
         If there is none; it gives the nearest names in the folder.
     """
-    # Absolute, since workers may run in another folder.
-    found = Path(path).expanduser().absolute()
+    text = absolute(path)
+    if is_url(text):
+        with reading(text):
+            if exists(text):
+                return text
+        raise InputError(f"there is nothing at {text!r}")
+    found = Path(text)
     if found.exists():
         return str(found)
     if not found.parent.is_dir():
@@ -154,7 +179,7 @@ def existing(path: str | Path) -> str:
 def saved(path: str) -> bool:
     """Tell whether a folder is a store that `scanfold.save` wrote."""
     try:
-        root = json.loads((Path(path) / "zarr.json").read_text(encoding="utf-8"))
+        root = json.loads(read(path, "zarr.json"))
         return "scanfold_format" in root.get("attributes", {})
     except (OSError, ValueError, AttributeError):
         return False

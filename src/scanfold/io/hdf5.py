@@ -15,7 +15,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from scanfold.conventions import InputError, fingerprint
+from scanfold import _paths
+from scanfold.conventions import InputError, fingerprint, is_url
 from scanfold.io import emd, hyperspy, nexus
 from scanfold.io.arrays import FileArray, Joined, Region, reading
 from scanfold.io.labels import Contents, Coordinate, Signal, detector_dims, fill_dims
@@ -46,7 +47,8 @@ class HDF5Array(FileArray):
             node = file[self.dataset]
             size = math.prod(s.stop - s.start for s in region) * node.dtype.itemsize
             # Without locks the file may be one that is being written: what a map shows would change.
-            if size >= MAPPED and self.locking is not False and node.shape == self.shape and _is_plain(file, node):
+            may_map = size >= MAPPED and self.locking is not False and not is_url(self.path)
+            if may_map and node.shape == self.shape and _is_plain(file, node):
                 return _mapped(self.path, node, node.id.get_offset(), region)
             return np.asarray(node[region])
 
@@ -84,7 +86,11 @@ def _mapped(path: str, node: h5py.Dataset, first: int, region: Region) -> np.nda
 
 @contextmanager
 def opened(path: str, locking: bool | None) -> Iterator[h5py.File]:
-    """Open a file for reading; a locked one is an error that names both causes."""
+    """Open a file for reading, or what is behind a URL; a locked one is an error that names both causes."""
+    if is_url(path):
+        with _paths.opened(path) as stream, h5py.File(stream, "r") as file:
+            yield file
+        return
     try:
         file = h5py.File(path, "r", locking=locking)
     except OSError as exc:
@@ -142,7 +148,7 @@ def array(path: str, file: h5py.File, dataset: str, locking: bool | None) -> HDF
                 )
     if node.is_virtual:
         for source in node.virtual_sources():
-            if source.file_name != "." and not (Path(path).parent / source.file_name).exists():
+            if source.file_name != "." and (is_url(path) or not (Path(path).parent / source.file_name).exists()):
                 raise InputError(
                     f"dataset {dataset!r} of {path!r} is put together from other files, and "
                     f"{source.file_name!r} is missing: copy it beside this file"

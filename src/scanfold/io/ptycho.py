@@ -19,9 +19,10 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from scanfold.conventions import InputError, unknown
+from scanfold.conventions import InputError, is_url, unknown
 from scanfold.io import numpy as npz
 from scanfold.io.arrays import FileArray, reading
+from scanfold.io.formats import HDF5, format_of
 from scanfold.io.labels import Contents, Coordinate, Signal
 from scanfold.io.views import Centred, LastFirst, Squeezed
 
@@ -75,9 +76,10 @@ def contents(
     if dataset is not None:
         named["diffraction"] = dataset
     with reading(path, dataset):
-        if zipfile.is_zipfile(path):
+        remote = is_url(path)
+        if not remote and zipfile.is_zipfile(path):
             return _npz(path, named, kind)
-        if h5py.is_hdf5(path):
+        if format_of(path) is HDF5 if remote else h5py.is_hdf5(path):
             from scanfold.io.ptycho_hdf5 import contents as of_hdf5
 
             return of_hdf5(path, named, kind, locking)

@@ -14,7 +14,8 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from scanfold.conventions import InputError
+from scanfold._paths import zarr_options
+from scanfold.conventions import InputError, is_url
 from scanfold.io import hyperspy
 from scanfold.io.arrays import FileArray, Region, reading
 from scanfold.io.labels import Contents, Coordinate, Signal, default_detector, detector_dims, fill_dims
@@ -25,7 +26,7 @@ MOST_COORDINATE = 2**28
 
 
 def store(path: str) -> Any:
-    """Return what zarr opens: the path of a folder, or a zip file's store."""
+    """Return what zarr opens: the path of a folder, a URL, or a zip file's store."""
     return zarr.storage.ZipStore(path, mode="r") if Path(path).is_file() else path
 
 
@@ -35,7 +36,8 @@ class ZarrArray(FileArray):
 
     def read(self, region: Region) -> np.ndarray:
         """Open the array, read one box."""
-        return np.asarray(zarr.open_array(store(self.path), path=self.dataset, mode="r")[region])
+        how = zarr_options(self.path)
+        return np.asarray(zarr.open_array(store(self.path), path=self.dataset, mode="r", **how)[region])
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,13 +90,13 @@ def _infos(found: dict[str, Any]) -> list[ArrayInfo]:
 def arrays(path: str) -> list[ArrayInfo]:
     """Describe the arrays of a store without reading them."""
     with reading(path):
-        return _infos(_walk(zarr.open(store(path), mode="r")))
+        return _infos(_walk(zarr.open(store(path), mode="r", **zarr_options(path))))
 
 
 def contents(path: str, dataset: str | None, locking: bool | None) -> Contents:
     """Open a store's metadata and coordinates."""
     with reading(path, dataset):
-        root = zarr.open(store(path), mode="r")
+        root = zarr.open(store(path), mode="r", **zarr_options(path))
         found = _walk(root)
         coordinates = {n for n, a in found.items() if a.ndim == 1 and _dims(a) == (n.rsplit("/", 1)[-1],)}
         name = _named(path, root, found, coordinates, dataset)
@@ -154,8 +156,10 @@ def _from_xarray(path: str, name: str) -> Contents:
     group, _, title = name.rpartition("/")
     with other_folders():
         ds = xr.open_dataset(
-            store(path), engine="zarr", group=group or None, chunks=None, cache=False, consolidated=False
-        )
+            store(path), engine="zarr", group=group or None, chunks=None, cache=False,
+            # A web server lists nothing: what there is stands in the consolidated metadata.
+            consolidated=None if is_url(path) else False, **zarr_options(path),
+        )  # fmt: skip
     variables = {str(k): v.variable for k, v in ds.data_vars.items()}
     dims = tuple(map(str, variables[title].dims))
     signals = {

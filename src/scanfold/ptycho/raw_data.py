@@ -135,7 +135,7 @@ class RawData:
         InputError
             If it is damaged, of no known layout, or lacks something; see `open_scan`.
         """
-        return cls.from_dataset(open_scan(Path(path), format="ptycho", **options))
+        return cls.from_dataset(open_scan(path, format="ptycho", **options))
 
     @classmethod
     def from_coords_without_pc(
@@ -344,7 +344,7 @@ def convert(
     InputError
         If the file cannot be opened, or the store holds something else.
     """
-    return save(open_scan(Path(path), format="ptycho", **options), store, progress=progress)
+    return save(open_scan(path, format="ptycho", **options), store, progress=progress)
 
 
 def _frames(diff3d: Any) -> xr.DataArray:

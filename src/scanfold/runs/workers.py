@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from scanfold._paths import exists
 from scanfold.conventions import InputError, RunError
 from scanfold.runs import graph as graphs
 from scanfold.runs.worker import limit_libraries, single_threaded_libraries
@@ -210,7 +211,7 @@ def unseen(paths: Sequence[str], tries: int = 3) -> list[tuple[str, str]]:
     """Return the paths that are not to be seen here, each with where this is."""
     from distributed import get_worker
 
-    missing = [path for path in paths if not os.path.exists(path)]
+    missing = [path for path in paths if not exists(path)]
     if missing and tries > 1:
         time.sleep(1.0)  # what was just made on another machine may take a moment to appear
         return unseen(missing, tries - 1)

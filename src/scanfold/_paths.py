@@ -1,0 +1,137 @@
+"""Paths of files and URLs of objects: one way to look at both. URLs are opened by fsspec (``s3://``, ``https://``)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from scanfold.conventions import InputError, is_url
+
+#: Nothing is remembered of what a folder holds: other processes write there too.
+FRESH = {"use_listings_cache": False}
+#: How a URL begins after `pathlib.Path` has been at it.
+_COLLAPSED = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/(?!/)")
+#: A file behind a URL is fetched in blocks of this size, of which a few are kept.
+BLOCK, BLOCKS = 2**21, 16
+
+
+def absolute(path: str | os.PathLike[str]) -> str:
+    """Return an absolute path, since workers may run in another folder, or a URL as it is.
+
+    Raises
+    ------
+    InputError
+        For a URL that was made a Path, which collapses its slashes, or whose protocol is unknown or not installed.
+
+    Examples
+    --------
+    >>> absolute("https://example.org/scan.h5"), absolute("/data/../data/scan.h5")
+    ('https://example.org/scan.h5', '/data/../data/scan.h5')
+    """
+    text = str(path)
+    if is_url(text):
+        file_system(text)
+        return text.rstrip("/")
+    if _COLLAPSED.match(text) and not os.path.exists(text):
+        scheme, _, rest = text.partition(":/")
+        raise InputError(
+            f"{text!r} looks like a URL without one of its slashes, as Path makes them; pass a string: "
+            f"'{scheme}://{rest}'"
+        )
+    return str(Path(text).expanduser().absolute())
+
+
+def file_system(url: str) -> Any:
+    """Return the fsspec file system of a URL; it takes whole URLs.
+
+    Credentials and addresses are those of the environment, for workers as for this process: ``AWS_…``, ``FSSPEC_…``.
+
+    Raises
+    ------
+    InputError
+        If the protocol is unknown, or its library is not installed.
+    """
+    import fsspec
+
+    protocol = url.partition("://")[0]
+    try:
+        return fsspec.core.url_to_fs(url, **FRESH)[0]
+    except ImportError as error:
+        raise InputError(
+            f'{protocol}:// needs another library ({error}); type: pip install "scanfold[remote]"'
+        ) from None
+    except ValueError as error:
+        known = "s3://, https:// and others of fsspec"
+        raise InputError(f"cannot open {url!r}: {error}; URLs are {known}") from None
+
+
+def folder(path: str | os.PathLike[str]) -> Path:
+    """Return a path whose methods are those of `pathlib`, of a URL too.
+
+    Raises
+    ------
+    InputError
+        As `absolute`.
+    """
+    text = absolute(path)
+    if not is_url(text):
+        return Path(os.path.abspath(text))
+    try:
+        from upath import UPath
+    except ImportError:
+        raise InputError('stores at URLs need another library; type: pip install "scanfold[remote]"') from None
+    found: Path = UPath(text, **FRESH)
+    return found
+
+
+def exists(path: str) -> bool:
+    """Tell whether there is a file, a folder or an object; for a zarr store on a web server, its metadata."""
+    if not is_url(path):
+        return os.path.exists(path)
+    return _responds(path) or is_zarr(path)
+
+
+def _responds(url: str) -> bool:
+    """Tell whether there is an object; a server's `exists` may send it whole, `info` asks for its size only."""
+    try:
+        return bool(file_system(url).info(url))
+    except FileNotFoundError:
+        return False
+
+
+def is_zarr(path: str) -> bool:
+    """Tell whether a folder, or what is behind a URL, is a zarr store of either version."""
+    names = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
+    if not is_url(path):
+        return any(os.path.exists(os.path.join(path, name)) for name in names)
+    return any(_responds(f"{path}/{name}") for name in names)
+
+
+def read(path: str, name: str) -> bytes:
+    """Return the content of a file in a folder.
+
+    Raises
+    ------
+    OSError
+        If there is none.
+    """
+    if is_url(path):
+        return bytes(file_system(path).cat_file(f"{path}/{name}"))
+    return (Path(path) / name).read_bytes()
+
+
+@contextmanager
+def opened(url: str, block: int = BLOCK) -> Iterator[Any]:
+    """Open what is behind a URL as a file, fetched block by block as it is read."""
+    how = {"cache_type": "blockcache", "cache_options": {"maxblocks": BLOCKS}}
+    with file_system(url).open(url, "rb", block_size=block, **how) as stream:
+        yield stream
+
+
+def zarr_options(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what zarr and xarray need beside a path to open a store there."""
+    return {"storage_options": FRESH} if is_url(path) else {}
