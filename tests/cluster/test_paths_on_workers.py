@@ -36,9 +36,9 @@ def half_blind(tmp_path_factory) -> Cluster:
         with (
             started("worker", address, *one, "--name", "seeing", cwd=folder) as first,
             started("worker", address, *one, "--name", "blind", "--preload", "blindfold.py", cwd=folder) as second,
-            connect(address) as client,
         ):
-            client.wait_for_workers(2, timeout=60)
+            with connect(address) as client:
+                client.wait_for_workers(2, timeout=60)
             yield Cluster(address, folder, (scheduler, first, second))
 
 

@@ -207,15 +207,15 @@ class Cluster:
         self._futures.clear()
 
 
-def unseen(paths: Sequence[str], tries: int = 3) -> list[tuple[str, str]]:
-    """Return the paths that are not to be seen here, each with where this is."""
-    from distributed import get_worker
-
-    missing = [path for path in paths if not exists(path)]
-    if missing and tries > 1:
-        time.sleep(1.0)  # what was just made on another machine may take a moment to appear
-        return unseen(missing, tries - 1)
-    return [(path, f"{get_worker().address} ({socket.gethostname()})") for path in missing]
+def unseen(paths: Sequence[str], dask_worker: Any) -> list[tuple[str, str]]:
+    """Return the paths that are not to be seen on a worker, each with where this is."""
+    missing = list(paths)
+    for pause in (0.0, 0.5, 1.5):  # what was just made on another machine may take a moment to appear
+        time.sleep(pause)
+        missing = [path for path in missing if not exists(path)]
+        if not missing:
+            break
+    return [(path, f"{dask_worker.address} ({socket.gethostname()})") for path in missing]
 
 
 def _call(payload: bytes) -> Any:
