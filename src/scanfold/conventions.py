@@ -216,7 +216,7 @@ def place() -> str:
     return f" on worker {worker.address} ({socket.gethostname()})" if worker is not None else ""
 
 
-def fingerprint(path: str | Path) -> dict[str, Any]:
+def fingerprint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return what identifies an input file: absolute path, size, modification time.
 
     A directory (a zarr store) has the total size and the latest time of all its files, so that a changed

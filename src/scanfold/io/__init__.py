@@ -6,8 +6,8 @@ no handle is kept, so a scan can be sent to any worker.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import xarray as xr
 
@@ -20,7 +20,7 @@ __all__ = ["Description", "describe", "open_scan"]
 
 
 def open_scan(
-    path: str | Path,
+    path: str | os.PathLike[str],
     *,
     dataset: str | None = None,
     scan_shape: Sequence[int] | None = None,
@@ -35,11 +35,12 @@ def open_scan(
 
     Parameters
     ----------
-    path : str or Path
+    path : str, path or URL
         HDF5 of any kind (NeXus, EMD, py4DSTEM and HyperSpy layouts are followed), zarr v2 or v3, NPZ,
         NPY, TIFF or a folder of TIFF frames; with the extra ``vendor`` all that RosettaSciIO reads
         (dm3, dm4, mib, blo, tvips, wdf, bcf, …). A store that `scanfold.save` wrote opens in its own chunks; one
-        that is not finished warns.
+        that is not finished warns. URLs (``s3://``, ``https://``; extra ``remote``) of HDF5 and zarr; credentials and
+        addresses are those of the environment, which workers need too (``AWS_…``, or ``FSSPEC_S3_ENDPOINT_URL``).
     dataset : str, optional
         The array in the file. Needed only where the file does not say which is the signal and
         several could be; the error lists them.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 import xarray as xr
 
@@ -53,7 +53,7 @@ class Description:
         return shlex.quote(self.path)
 
 
-def describe(path: str | Path) -> Description:
+def describe(path: str | os.PathLike[str]) -> Description:
     """Describe a file without reading its data.
 
     Raises

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -152,7 +153,7 @@ def contents_of(
     return contents
 
 
-def existing(path: str | Path) -> str:
+def existing(path: str | os.PathLike[str]) -> str:
     """Return the path of a file that exists.
 
     Raises
