@@ -19,7 +19,7 @@ ROOMS = {"fitting", "bragg", "traces", "grouping", "ptycho", "detectors"}
 FOUNDATION = {"conventions", "_jit_kernels", "_paths"}
 BRIDGE = FOUNDATION | {"_apply", "_columns"}
 RUNS = BRIDGE | {"runs"}
-SERVICES = RUNS | {"plot", "io"}
+SERVICES = RUNS | {"plot", "io", "export"}
 TOP = SERVICES | ROOMS | {"report", "testing"}
 
 #: What each part of the package may import; every part may import itself.
@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_columns": FOUNDATION,
     "runs": BRIDGE,
     "io": RUNS,
+    "export": RUNS,
     "plot": RUNS | {"fitting"},  # plot.fit draws what fitting.result_at rebuilds
     "testing": BRIDGE | {"ptycho"},  # synthetic_raw_data is a RawData
     **{room: SERVICES for room in ROOMS},
