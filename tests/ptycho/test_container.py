@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import scanfold as sf
-from scanfold import ptycho
+from scanfold import grouping, ptycho
 from scanfold.conventions import InputError, InputTypeError
 from scanfold.ptycho import PtychoDataContainer, RawData
 from scanfold.testing import raise_if_computes
@@ -104,6 +104,27 @@ def test_a_container_is_saved_and_opened_again(tmp_path):
     for name in ("X", "Y_I", "Y_phi", "coords_true", "nn_indices", "probeGuess"):
         assert np.array_equal(getattr(again, name), getattr(container, name)), name
     assert float(again.intensity_scale(1e9)) == float(container.intensity_scale(1e9))
+
+
+@pytest.mark.parametrize("layout", ["channel", "torch", "grid"])
+def test_batches_of_a_container_are_its_arrays(layout):
+    sim = ptycho.generate_simulated_data(OBJECT, PROBE, n_images=40, gridsize=2, seed=3, chunks=10)
+    container = PtychoDataContainer.from_groups(RawData.from_dataset(sim).generate_grouped_data(16, 7, 20))
+    batches = list(grouping.iter_batches(container.dataset, 8, layout=layout))
+    assert [len(b["X"]) for b in batches] == [8, 8, 4]
+    for name in ("X", "Y_I", "Y_phi"):
+        found = np.concatenate([b[name] for b in batches])
+        assert np.array_equal(grouping.convert_layout(found, layout, "channel"), getattr(container, name)), name
+    for name in ("coords_nominal", "coords_true", "local_offsets", "global_offsets", "nn_indices"):
+        assert np.array_equal(np.concatenate([b[name] for b in batches]), getattr(container, name)), name
+
+
+def test_batches_of_a_grid_are_its_arrays():
+    sim = ptycho.mk_simdata(1, 60, PROBE, 16, gridsize=2, offset=4, chunks=5)
+    batch = next(grouping.iter_batches(sim, 4))
+    assert set(batch) == {"X", "Y_I", "Y_phi", "coords_nominal", "coords_true", "global_offsets", "image"}
+    for name, values in batch.items():
+        assert np.array_equal(values, sim[name][:4].values), name
 
 
 BAD = [

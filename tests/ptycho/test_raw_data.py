@@ -42,8 +42,36 @@ def test_npz_to_zarr_to_npz_and_back(simulated, tmp_path):
     same(simulated, RawData.from_file(tmp_path / "scan.zarr"), names)
     second = RawData.from_dataset(stored).to_npz(tmp_path / "second.npz")
     with np.load(first) as a, np.load(second) as b:
-        for name in set(a.files) - {"_metadata", "norm_Y_I"}:
+        assert set(a.files) == set(b.files)
+        for name in a.files:
             assert np.array_equal(a[name], b[name]), name
+
+
+def test_what_a_simulation_was_made_for_survives_a_file(simulated, tmp_path):
+    again = RawData.from_file(simulated.to_npz(tmp_path / "run.npz"))
+    assert again.norm_Y_I == simulated.norm_Y_I
+    assert again.dataset.attrs["nphotons"] == 1e6
+    with pytest.raises(InputError, match="simulated for gridsize=2"):
+        again.generate_grouped_data(16, K=7, nsamples=5, gridsize=3)
+
+
+def test_the_metadata_of_others_bind_nobody(simulated, tmp_path):
+    path = tmp_path / "other.npz"
+    arrays = {"diff3d": simulated.diff3d, "xcoords": simulated.xcoords, "ycoords": simulated.ycoords}
+    physics = {"physics_parameters": {"nphotons": 1e5, "gridsize": 1}, "label": "PINN"}
+    np.savez(path, probeGuess=PROBE.values, _metadata=np.array(json.dumps(physics)), **arrays)
+    scan = RawData.from_file(path)
+    assert scan.dataset.attrs["nphotons"] == 1e5
+    assert scan.generate_grouped_data(16, K=7, nsamples=5, gridsize=2).sizes["channel"] == 4
+    assert scan.norm_Y_I is None
+    for text in ("none", "[1]", '{"physics_parameters": 3}'):
+        np.savez(path, probeGuess=PROBE.values, _metadata=np.array(text), norm_Y_I=[2.5], **arrays)
+        scan = RawData.from_file(path)
+        assert (scan.dataset.attrs["metadata"], scan.norm_Y_I) == (text, 2.5)
+        assert scan.to_npz(tmp_path / "again.npz").exists()
+    np.savez(path, probeGuess=PROBE.values, norm_Y_I=[2.5, 3.5], **arrays)
+    with pytest.raises(InputError, match="expected one number"):
+        RawData.from_file(path)
 
 
 def test_npz_files_are_of_the_contract(simulated, tmp_path):

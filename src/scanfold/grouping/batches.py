@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Hashable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -38,7 +38,7 @@ def iter_batches(
     Parameters
     ----------
     groups : Dataset
-        From `gather`, `split` or a store.
+        From `gather`, `split`, a store, or of a `ptycho.PtychoDataContainer`.
     batch_size : int
         Groups in a batch.
     layout : {"channel", "grid", "flat", "torch"}
@@ -75,23 +75,32 @@ def iter_batches(
     names = [str(n) for n, v in groups.variables.items() if v.dims[:1] == ("group",)]
     if not names:
         raise InputError("expected groups of grouping.gather; found no variable over 'group'")
-    return _batches(groups[names], size, layout, seed if shuffle else None, drop_last, ahead)
+    only = groups.drop_vars([n for n in groups.variables if n not in names])
+    return _batches(only, size, layout, seed if shuffle else None, drop_last, ahead)
 
 
 def _batches(
     groups: xr.Dataset, size: int, layout: str, seed: int | None, drop_last: bool, ahead: int
 ) -> Iterator[Batch]:
+    sources = {str(n): source for n, v in groups.variables.items() if (source := _source(v.dims))}
     with ThreadPoolExecutor(1) as reader:
         waiting: deque[Any] = deque()
         left: Batch = {}
         for window in _windows(groups, size, seed):
             waiting.append(reader.submit(_read, groups, window))
             while len(waiting) > ahead:
-                left = yield from _cut(_mixed(_joined(left, waiting.popleft().result()), seed), size, layout)
+                left = yield from _cut(_mixed(_joined(left, waiting.popleft().result()), seed), size, layout, sources)
         while waiting:
-            left = yield from _cut(_mixed(_joined(left, waiting.popleft().result()), seed), size, layout)
+            left = yield from _cut(_mixed(_joined(left, waiting.popleft().result()), seed), size, layout, sources)
         if left and len(next(iter(left.values()))) and not drop_last:
-            yield _laid(left, layout)
+            yield _laid(left, layout, sources)
+
+
+def _source(dims: tuple[Hashable, ...]) -> str:
+    """Return the layout of a variable of frames: that of `gather`, or of a container; "" if it has no frames."""
+    if len(dims) != 4 or "axis" in dims:  # coordinates of a container have an axis x, y
+        return ""
+    return {1: "torch", 3: "channel"}.get(dims.index("channel"), "") if "channel" in dims else ""
 
 
 def _windows(groups: xr.Dataset, size: int, seed: int | None) -> Iterator[list[slice]]:
@@ -124,13 +133,13 @@ def _mixed(window: Batch, seed: int | None) -> Batch:
     return {n: values[order] for n, values in window.items()}
 
 
-def _cut(window: Batch, size: int, layout: str) -> Generator[Batch, None, Batch]:
+def _cut(window: Batch, size: int, layout: str, sources: Mapping[str, str]) -> Generator[Batch, None, Batch]:
     """Yield full batches, and return what is left."""
     count = len(next(iter(window.values())))
     for first in range(0, count - count % size, size):
-        yield _laid({n: values[first : first + size] for n, values in window.items()}, layout)
+        yield _laid({n: values[first : first + size] for n, values in window.items()}, layout, sources)
     return {n: values[count - count % size :] for n, values in window.items()}
 
 
-def _laid(batch: Batch, layout: str) -> Batch:
-    return {n: convert_layout(v, "torch", layout) if v.ndim == 4 else v for n, v in batch.items()}
+def _laid(batch: Batch, layout: str, sources: Mapping[str, str]) -> Batch:
+    return {n: convert_layout(v, sources[n], layout) if n in sources else v for n, v in batch.items()}

@@ -4,11 +4,14 @@ A scan has the frames ``diffraction (position, ky, kx)`` with zero frequency in 
 ``position_y, position_x`` (where the beam was) and, if the file tells them apart, ``position_y_nominal,
 position_x_nominal`` (where it was meant to be), and as far as they are there ``probe ([mode,] probe_y, probe_x)``,
 ``object (object_y, object_x)`` and ``Y (position, probe_y, probe_x)``, the object under the beam. ``attrs["kind"]``
-is "amplitude" or "intensity".
+is "amplitude" or "intensity". Of an NPZ file, ``norm_Y_I`` is the coordinate ``intensity_scale``, and what its
+metadata say of photons, ``attrs["nphotons"]``.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -54,6 +57,7 @@ _LONG = {
     "probe": "illumination",
     "object": "transmission of the object",
     "Y": "transmission of the object under the beam",
+    "intensity_scale": "factor from amplitudes to square roots of photons",
 }
 
 
@@ -126,11 +130,12 @@ def _npz(path: str, named: Mapping[str, str], kind: str | None) -> Contents:
         small["position_y"], small["position_x"] = table[:, 0], table[:, 1]
     arrays = {k: npz.member(path, n, members) for k, n in names.items() if n and k in ("diffraction", *_ARRAYS)}
     units = dict.fromkeys(("position_y", "position_x", "position_y_nominal", "position_x_nominal"), "pixel")
-    made = assembled(path, arrays, small, units, kind, {}, corner=tike)
+    scalars = {"intensity_scale": _intensity_scale(path, members)} if "norm_Y_I" in members else {}
+    made = assembled(path, arrays, small, units, kind, {}, corner=tike, scalars=scalars)
     fixed = {}
     if not made.signal.data.in_parts:
         fixed = npz.compressed(made.signal)
-    attrs = {"metadata": found} if "_metadata" in members and (found := _metadata(path, members)) else {}
+    attrs = _described(_metadata(path, members)) if "_metadata" in members else {}
     return replace(made, fixed=fixed, attrs={**made.attrs, **attrs})
 
 
@@ -154,6 +159,30 @@ def _metadata(path: str, members: Mapping[str, tuple[zipfile.ZipInfo, npz.Header
     with np.load(path, allow_pickle=False) as archive:
         found = archive["_metadata"].reshape(-1)[0]
     return found.decode() if isinstance(found, bytes) else str(found)
+
+
+def _intensity_scale(path: str, members: Mapping[str, tuple[zipfile.ZipInfo, npz.Header]]) -> Coordinate:
+    header = members["norm_Y_I"][1]
+    if header.dtype.kind not in "biuf" or math.prod(header.shape) != 1:
+        raise InputError(f"norm_Y_I of {path!r} is {header.shape} {header.dtype}; expected one number")
+    with np.load(path, allow_pickle=False) as archive:
+        value = np.asarray(archive["norm_Y_I"], float).reshape(())
+    return Coordinate((), value, {"long_name": _LONG["intensity_scale"]})
+
+
+def _described(text: str) -> dict[str, Any]:
+    """Return what metadata are as attributes: the text, and the photons that it names.
+
+    The gridsize binds those who group a scan that was simulated for it here; elsewhere it is a note.
+    """
+    try:
+        found = json.loads(text)
+        physics = found["physics_parameters"]
+        names = ("nphotons", "gridsize") if found.get("provenance") else ("nphotons",)
+        known = {n: physics[n] for n in names if isinstance(physics.get(n), int | float)}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        known = {}  # some other text
+    return {"metadata": text, **known} if text else {}
 
 
 def _shown(members: Mapping[str, tuple[zipfile.ZipInfo, npz.Header]]) -> str:

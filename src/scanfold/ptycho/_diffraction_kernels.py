@@ -12,8 +12,8 @@ from scanfold.ptycho._random_kernels import poisson_frame
 _TOGETHER = 2**19
 #: Pixels around a patch over which it is faded out before a Fourier shift, so that its edges do not ring.
 _FADE = 16
-#: Pixels of the object in a band of `mean_energy`.
-_BAND = 2**21
+#: Pixels of the object in a band of `total_energy`, and the positions in it that are looked at together.
+_BAND, _LOOKS = 2**21, 2**18
 
 
 @jit()
@@ -189,8 +189,8 @@ def record(light, numbers, key, background=None, psf=None, stop=None, saturation
     return photons if saturation is None else np.minimum(photons, saturation)
 
 
-def mean_energy(image, probes, y, x):
-    """Return the mean of Σ|Ψ|² over positions (n,), exact for bilinear patches, from correlations of |P|².
+def total_energy(image, probes, y, x):
+    """Return Σ|Ψ|² over pixels, modes and positions (n,), exact for bilinear patches, from correlations of |P|².
 
     A bilinear patch is a sum of four shifted ones, so that its energy is a quadratic form of their weights. Its
     coefficients are correlations of |P|² with |O|² and with products of O and its neighbours. Done in bands of
@@ -199,16 +199,16 @@ def mean_energy(image, probes, y, x):
     size = probes.shape[-1]
     weight = np.sum(np.abs(probes.astype(complex)) ** 2, axis=0)
     top, left = y - size / 2, x - size / 2
-    rows = np.floor(top).astype(np.int64)
     step = max(1, _BAND // image.shape[1])
-    energy = np.empty(y.size)
+    total = 0.0
     for first in range(0, image.shape[0] - size + 1, step):
-        inside = np.flatnonzero((rows >= first) & (rows < first + step))
+        inside = np.flatnonzero((top >= first) & (top < first + step))
         if inside.size:
             # one row and column more than the patches: neighbours of the last ones, whose weight may be 0
-            band = np.pad(image[first : first + step + size], ((0, 1), (0, 1)))
-            energy[inside] = _quadratic(_correlations(band, weight), top[inside] - first, left[inside])
-    return energy.mean()
+            maps = _correlations(np.pad(image[first : first + step + size], ((0, 1), (0, 1))), weight)
+            for some in np.split(inside, range(_LOOKS, inside.size, _LOOKS)):
+                total += _quadratic(maps, top[some] - first, left[some]).sum()
+    return total
 
 
 def _correlations(image, weight):

@@ -92,9 +92,13 @@ def blurred(draw_window, window, sigmas, weights):
 
 
 def random_field(size, exponent, rng):
-    """Return a Gaussian random field (size, size) of power kᵉˣᵖᵒⁿᵉⁿᵗ, from 0 to 1."""
-    k = np.hypot(fft.fftfreq(size)[:, None], fft.rfftfreq(size)[None, :])
+    """Return a Gaussian random field (size, size) of power kᵉˣᵖᵒⁿᵉⁿᵗ, from 0 to 1; float32, for large ones' sake."""
+    k = np.hypot(fft.fftfreq(size)[:, None].astype(np.float32), fft.rfftfreq(size).astype(np.float32))
     k[0, 0] = np.inf if exponent < 0 else 1.0
-    field = fft.irfft2(fft.rfft2(rng.standard_normal((size, size))) * k ** (exponent / 2), s=(size, size))
+    k **= exponent / 2
+    waves = fft.rfft2(rng.standard_normal((size, size), np.float32), overwrite_x=True)
+    waves *= k
+    field = fft.irfft2(waves, s=(size, size), overwrite_x=True)
     field -= field.min()
-    return field / field.max()
+    field /= field.max()
+    return field

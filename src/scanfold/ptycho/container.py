@@ -27,7 +27,7 @@ FIELDS = (
     Var("YY_full", ("object_y", "object_x"), "complex64", "the object"),
     Var("coords_nominal", _COORDS, "float64", "centre of the group − nominal position, axes x, y", "pixel"),
     Var("coords_true", _COORDS, "float64", "centre of the group − true position, axes x, y", "pixel"),
-    Var("nn_indices", ("group", "channel"), "int64", "numbers of the frames in their scan"),
+    Var("nn_indices", ("group", "channel"), "int32", "numbers of the frames in their scan"),
     Var(
         "global_offsets", ("group", "one", "axis", "one_channel"), "float64", "centre of the group, axes x, y", "pixel"
     ),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 
@@ -24,8 +25,8 @@ PATCHES = Var("Y", ("position", "probe_y", "probe_x"), "complex64", "the object 
 SCALE = Var("intensity_scale", (), "float64", "factor from amplitudes to square roots of photons")
 #: Bytes of frames in a chunk, and the most chunks, unless the user says how many frames one has.
 CHUNK, MOST = 2**24, 20_000
-#: Positions in a block of the photon scale, whatever the chunks.
-BLOCK = 4096
+#: Positions of the photon scale that are computed together, and added together, whatever the chunks.
+BLOCK, SECTION = 4096, 2**21
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,15 @@ class Optics:
         """Pixels along a side of a frame."""
         return self.probes.sizes["probe_y"]
 
+    @cached_property
+    def shared(self) -> xr.DataArray:
+        """The object; one in memory as a step that a run keeps once, since every block would carry it otherwise."""
+        if self.image.chunks is not None:
+            return self.image
+        values = self.image.values
+        data = _apply.prologue(np.asarray, values, shape=values.shape, token="object", dtype=str(values.dtype))
+        return self.image.copy(data=data)
+
     @property
     def tiled(self) -> bool:
         """Whether the object is in several chunks."""
@@ -127,6 +137,11 @@ class Scan:
     x: xr.DataArray
     chunk: int
     first: int = 0
+
+    def part(self, some: slice) -> Scan:
+        """Return some of the positions."""
+        y, x = self.y.isel(position=some), self.x.isel(position=some)
+        return Scan(y, x, min(self.chunk, y.size), self.first + some.start)
 
     @property
     def numbers(self) -> xr.DataArray:
@@ -197,22 +212,35 @@ def mean_energy(optics: Optics, scan: Scan) -> xr.DataArray:
     """Return the mean of Σ|Ψ|² over all positions, lazily: a prologue, which a run computes once.
 
     For bilinear patches it comes from correlations of |P|² with the object, exactly, with no wave computed;
-    otherwise, and for tiled objects, from the waves of all positions, in blocks of fixed size.
+    otherwise, and for tiled objects, from the waves of all positions, in blocks of fixed size. Long scans are added
+    up section by section, so that no step holds all positions.
     """
-    arrays = [optics.image, optics.probes, scan.y, scan.x]
-    function: Callable[..., np.ndarray] = _mean_of_waves
+    sections = [slice(first, first + SECTION) for first in range(0, scan.y.size, SECTION)]
+    totals = [_total(optics, scan.part(section)) for section in sections]
+    function = partial(_mean, scan.y.size)
+    return xr.DataArray(_apply.prologue(function, *totals, shape=(), token=f"mean-energy {scan.y.size}"))
+
+
+def _total(optics: Optics, scan: Scan) -> da.Array:
+    """Return ΣΣ|Ψ|² of the positions of a section, lazily."""
+    function: Callable[..., np.ndarray] = _of_correlations
+    arrays = [optics.shared, optics.probes, scan.y, scan.x]
     if optics.tiled or optics.interpolation != "bilinear":
-        fixed = replace(scan, chunk=BLOCK)
         kernel = _Energies(optics.interpolation)
+        fixed = replace(scan, chunk=BLOCK)
         arrays = [laid(kernel, optics, fixed, before=[optics.probes], core=[_PROBE], output={}, dtype="float64")]
-        function = np.mean
+        function = np.sum
     lazy = [a.drop_vars(a.coords) if a.chunks is not None else a.drop_vars(a.coords).chunk() for a in arrays]
-    token = f"mean-energy {optics.interpolation}"
-    return xr.DataArray(_apply.prologue(function, *(a.data for a in lazy), shape=(), token=token))
+    token = f"total-energy {optics.interpolation}"
+    return _apply.prologue(function, *(a.data for a in lazy), shape=(), token=token)
 
 
-def _mean_of_waves(image: np.ndarray, probes: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    return np.asarray(kernels.mean_energy(image, probes, *_plain(y, x)))
+def _of_correlations(image: np.ndarray, probes: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return np.asarray(kernels.total_energy(image, probes, *_plain(y, x)))
+
+
+def _mean(count: int, *totals: np.ndarray) -> np.ndarray:
+    return np.asarray(np.sum(totals) / count)
 
 
 def photon_scale(energies: Sequence[xr.DataArray], nphotons: float) -> xr.DataArray:
@@ -313,7 +341,7 @@ def laid(
         )  # fmt: skip
 
     if not optics.tiled:
-        return part(optics.image, scan.y, scan.x, after)
+        return part(optics.shared, scan.y, scan.x, after)
     parts = []
     for first in range(0, scan.y.size, scan.chunk):
         here = {"position": slice(first, min(first + scan.chunk, scan.y.size))}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -91,14 +92,8 @@ def _star(canvas: _Canvas, window: tuple[int, int, int, int]) -> np.ndarray:
     return _array(edge * np.clip(0.5 + 0.45 * canvas.size - radius, 0.0, 1.0))
 
 
-def _field(canvas: _Canvas, window: tuple[int, int, int, int]) -> np.ndarray:
-    y0, y1, x0, x1 = window
-    rng = np.random.Generator(np.random.Philox(key=np.array(canvas.key, np.uint64)))
-    return _array(kernels.random_field(canvas.size, canvas.options[0], rng)[y0:y1, x0:x1])
-
-
 _DRAWN: dict[str, Callable[[_Canvas, tuple[int, int, int, int]], np.ndarray]] = {
-    "lines": _lines, "points": _points, "dead_leaves": _leaves, "siemens_star": _star, "grf": _field,
+    "lines": _lines, "points": _points, "dead_leaves": _leaves, "siemens_star": _star,
 }  # fmt: skip
 
 
@@ -174,7 +169,8 @@ def grf(
 ) -> xr.DataArray:
     """Return a Gaussian random field of power ``k^exponent``, scaled to run from 0 to 1.
 
-    It is one Fourier transform of the whole canvas: every tile of a lazy one makes that.
+    It is one Fourier transform of the whole canvas: tiles of a lazy one are cut from a field that is made once, with
+    about 16 bytes for each pixel of it.
 
     Parameters
     ----------
@@ -279,13 +275,32 @@ def _object(kind: str, size: int, seed: int, options: tuple[Any, ...], phase: bo
     (key,) = streams(seed, 1)
     canvas = _Canvas(kind, size, (int(key[0]), int(key[1])), options)
     tile = whole("chunks", chunks) if chunks is not None else TILE if size > WHOLE else None
-    rows, columns = (count_along(d, size, tile) for d in DIMS)
-    # both broadcast to two dimensions, or a tile's rows would not be of one length
-    amplitude = apply_kernel(canvas, rows, columns, core_dims=[[], []], output={}, token=repr(canvas), dtype="float32")
+    amplitude = _field(canvas, tile) if kind == "grf" else _drawn(canvas, tile)
     if phase:
         amplitude = _with_phase(amplitude)
     made = OBJECT.make(amplitude.astype("complex64"))
     return made.assign_attrs(long_name=f"{kind} of seed {seed}")
+
+
+def _drawn(canvas: _Canvas, tile: int | None) -> xr.DataArray:
+    """Draw a canvas tile by tile."""
+    rows, columns = (count_along(d, canvas.size, tile) for d in DIMS)
+    # both broadcast to two dimensions, or a tile's rows would not be of one length
+    return apply_kernel(canvas, rows, columns, core_dims=[[], []], output={}, token=repr(canvas), dtype="float32")
+
+
+def _field(canvas: _Canvas, tile: int | None) -> xr.DataArray:
+    """Make a random field as a whole, and cut it into tiles: a Fourier transform knows no parts."""
+    if tile is None:
+        return xr.DataArray(_random_field(canvas), dims=DIMS)
+    shape = canvas.size, canvas.size
+    made = _apply.prologue(partial(_random_field, canvas), shape=shape, token=repr(canvas), dtype="float32")
+    return xr.DataArray(made.rechunk(tile), dims=DIMS)
+
+
+def _random_field(canvas: _Canvas) -> np.ndarray:
+    rng = np.random.Generator(np.random.Philox(key=canvas.words))
+    return _array(kernels.random_field(canvas.size, canvas.options[0], rng))
 
 
 def _with_phase(amplitude: xr.DataArray) -> xr.DataArray:

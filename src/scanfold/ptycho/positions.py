@@ -24,8 +24,8 @@ POSITIONS = (
 )
 #: Standard deviations at which jitter is cut, so that a margin holds every patch.
 CUT = 4.0
-#: More positions than these are made lazily.
-EAGER = 2**24
+#: More positions than these are made lazily, so many in a chunk.
+EAGER, CHUNK = 2**24, 2**16
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ def scan_positions(
     jitter: float = 0.0,
     shape: tuple[int, int] | None = None,
     turns: tuple[int, int] | None = None,
+    chunks: int | None = None,
     seed: int = 0,
 ) -> xr.Dataset:
     """Return `n` positions on an object, such that every patch of ``(N, N)`` pixels lies inside it.
@@ -88,14 +89,16 @@ def scan_positions(
         Rows and columns of a raster; as square as possible if not given.
     turns : (int, int), optional
         Oscillations of a Lissajous figure along y and x; about ``√n / 2``, and one more, if not given.
+    chunks : int, optional
+        Make them lazily, so many in a chunk. If not given, more than 2²⁴ are, 2¹⁶ in a chunk.
     seed : int
         Of uniform positions and of the jitter.
 
     Returns
     -------
     Dataset
-        `position_y`, `position_x`, and with jitter `position_y_nominal`, `position_x_nominal`, over (position); lazy
-        beyond 2²⁴ positions. A position depends on its number and the options only.
+        `position_y`, `position_x`, and with jitter `position_y_nominal`, `position_x_nominal`, over
+        (position). A position depends on its number and the options only.
 
     Raises
     ------
@@ -112,7 +115,8 @@ def scan_positions(
     box = _box(object_shape, whole("N", N), positive("buffer", buffer, zero=True), jitter)
     keys = tuple(tuple(int(w) for w in key) for key in streams(seed, 2))
     kernel = _Positions(pattern, box, _options(pattern, n, shape, turns), jitter, keys)  # type: ignore[arg-type]
-    numbers = count_along("position", n, EAGER if n > EAGER else None)
+    chunk = whole("chunks", chunks) if chunks is not None else CHUNK if n > EAGER else None
+    numbers = count_along("position", n, chunk)
     made = apply_kernel(kernel, numbers, core_dims=[[]], output={"axis": 4}, token=repr(kernel))
     variables = {v.name: v.make(made.isel(axis=i)) for i, v in enumerate(POSITIONS) if jitter or i < 2}
     return xr.Dataset(variables)

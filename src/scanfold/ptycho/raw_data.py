@@ -192,7 +192,7 @@ class RawData:
 
     @cached_property
     def norm_Y_I(self) -> float | None:
-        """The intensity scale s of a simulation; None for other scans."""
+        """The intensity scale s of a simulation, or of a file that has it; None for other scans."""
         s = self._dataset.get("intensity_scale")
         return None if s is None else float(s)
 
@@ -308,14 +308,15 @@ class RawData:
         return target
 
     def _metadata(self) -> Mapping[str, Any]:
-        known = {"N": self.N} | {
-            k: self._dataset.attrs[k] for k in ("nphotons", "gridsize") if k in self._dataset.attrs
-        }
-        return {
-            "schema_version": "1.0.0",
-            "physics_parameters": known,
-            "provenance": provenance(self._dataset),
-        }
+        attrs = self._dataset.attrs
+        try:
+            kept = dict(json.loads(attrs.get("metadata", "{}")))  # of the file that it was read from
+            physics = dict(kept.get("physics_parameters", {}))
+        except (ValueError, TypeError):
+            kept, physics = {}, {}
+        known = {"N": self.N} | {k: attrs[k] for k in ("nphotons", "gridsize") if k in attrs}
+        made = provenance(self._dataset) or kept.get("provenance", {})
+        return {"schema_version": "1.0.0", **kept, "physics_parameters": physics | known, "provenance": made}
 
 
 def convert(

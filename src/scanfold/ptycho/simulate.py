@@ -11,7 +11,7 @@ from scanfold.conventions import InputError, InputTypeError, record
 from scanfold.ptycho import forward, objects, probes
 from scanfold.ptycho.config import ModelConfig, TrainingConfig, positive, streams, whole
 from scanfold.ptycho.forward import Detector, Optics, Scan
-from scanfold.ptycho.positions import given, scan_positions
+from scanfold.ptycho.positions import EAGER, given, scan_positions
 
 
 def generate_simulated_data(
@@ -114,13 +114,14 @@ def generate_simulated_data(
     model, images, nphotons = _settled(config, n_images, nphotons, gridsize, probeGuess)
     image, probe = objects.checked(objectGuess), probes.checked(probeGuess, model.N)
     optics = Optics(image, probe if probe.ndim == 3 else probe.expand_dims("mode"), interpolation)
-    keys = streams(seed, len(STREAMS))
+    keys, frame = streams(seed, len(STREAMS)), 4 * model.N**2
     if isinstance(positions, str):
         if images is None:
             raise InputError("how many frames? n_images= or config= says it, or positions=(y, x)")
         scan = scan_positions(
-            positions, images, tuple(image.shape), model.N,
-            buffer=buffer, jitter=jitter, seed=int(keys[1][0]), **pattern,
+            positions, images, tuple(image.shape), model.N, buffer=buffer, jitter=jitter,
+            chunks=forward.chunk_of(images, frame, chunks) if images > EAGER else None,
+            seed=int(keys[1][0]), **pattern,
         )  # fmt: skip
         scan = _in_strips(scan, optics)
     else:
@@ -133,7 +134,7 @@ def generate_simulated_data(
         "interpolation": interpolation, "noise": noise, "counts": counts, "detector": detector.described,
         "seed": seed, **pattern,
     }  # fmt: skip
-    chunk = forward.chunk_of(scan.sizes["position"], 4 * model.N**2, chunks)
+    chunk = forward.chunk_of(scan.sizes["position"], frame, chunks)
     laid = Scan(scan["position_y"], scan["position_x"], chunk)
     scale = forward.photon_scale([forward.mean_energy(optics, laid)], nphotons)
     key = (int(keys[2][0]), int(keys[2][1])) if noise else None

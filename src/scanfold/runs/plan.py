@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +21,8 @@ from scanfold.runs.worker import Block, Piece, Target
 AIM, LEAST = 1.0, 0.05
 #: Share of a worker's memory that a block may take.
 SHARE = 0.7
+#: Bytes of output up to which cells are joined; and those of a chunk of the store, which is read as a whole.
+JOINED, CHUNK = 2**26, 2**24
 #: Positions computed to predict the rest.
 TRIAL = 50
 
@@ -38,7 +40,7 @@ class Group:
     block : tuple of int
         Shape of a block along `dims`.
     chunks : tuple of int
-        Shape of a zarr chunk along `dims`: a block, unless blocks are written as tiles.
+        Shape of a zarr chunk along `dims`: a block, or a part of one.
     """
 
     dims: tuple[str, ...]
@@ -289,10 +291,10 @@ def fit_blocks(scan: Scan, costs: Mapping[int, Mapping[str, float]], threads: in
         aim = min(max(seconds * math.prod(grid) / (4 * threads), LEAST), AIM)
         independent = bool(cost.get("independent"))
         if seconds > 2 * aim and independent and cost["per_row"] * rows > 2 * cost["fixed"]:
-            fitted.append(_resize(group, _split(group.block, sizes, cost, aim)))
+            fitted.append(_resize(scan.ds, group, _split(group.block, sizes, cost, aim)))
         else:
-            room = max(1.0, (SHARE * memory - peak) / max(bytes_out, 1))
-            fitted.append(_resize(group, _merge(group.block, grid, min(aim / max(seconds, 1e-9), room))))
+            room = max(1.0, min(SHARE * memory - peak, JOINED) / max(bytes_out, 1))
+            fitted.append(_resize(scan.ds, group, _merge(group.block, grid, min(aim / max(seconds, 1e-9), room))))
     return fitted
 
 
@@ -312,8 +314,14 @@ def predict(scan: Scan, number: int, fitted: Group, cost: Mapping[str, float], t
     )
 
 
-def _resize(group: Group, shape: Sequence[int]) -> Group:
-    return Group(group.dims, group.names, tuple(shape), tuple(shape))
+def _resize(ds: xr.Dataset, group: Group, shape: Sequence[int]) -> Group:
+    """Return a group with blocks of this shape, written in chunks that are halves of it until they are short."""
+    block = Group(group.dims, group.names, tuple(shape), tuple(shape))
+    chunks, largest = list(shape), max(_bytes(ds, replace(block, names=(name,))) for name in group.names)
+    while largest > CHUNK and (even := [axis for axis, n in enumerate(chunks) if n % 2 == 0]):
+        axis = max(even, key=lambda axis: chunks[axis])
+        chunks[axis], largest = chunks[axis] // 2, largest // 2
+    return replace(block, chunks=tuple(chunks))
 
 
 def _bytes(ds: xr.Dataset, group: Group) -> int:

@@ -29,6 +29,8 @@ from scanfold.runs.workers import Workers, find_workers
 LONG = 10.0
 #: Bytes of a prologue's value that every block carries; a larger one is read by each worker from the store.
 CARRIED = 2**18
+#: Bytes of a lazy coordinate along one dimension that is loaded before the run; larger ones are written in blocks.
+LOADED = 2**27
 
 
 #: What rooms have to say of a finished store: operation of the provenance → function of the opened Dataset.
@@ -273,7 +275,8 @@ def _whole(scan: plan.Scan, ledger: Ledger, workers: Workers) -> None:
 
 def _with_small_coordinates(ds: xr.Dataset) -> xr.Dataset:
     """Load lazy coordinates along one dimension, and words: ``.chunk()`` makes coordinates lazy too."""
-    small = {n: c for n, c in ds.coords.items() if c.chunks is not None and (c.ndim < 2 or c.dtype.kind not in "biufc")}
+    lazy = {n: c for n, c in ds.coords.items() if c.chunks is not None}
+    small = {n: c for n, c in lazy.items() if (c.ndim < 2 and c.nbytes <= LOADED) or c.dtype.kind not in "biufc"}
     return ds.assign_coords({n: c.compute() for n, c in small.items()}) if small else ds
 
 
