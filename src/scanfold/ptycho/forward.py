@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 
@@ -216,12 +215,12 @@ def mean_energy(optics: Optics, scan: Scan) -> xr.DataArray:
     up section by section, so that no step holds all positions.
     """
     sections = [slice(first, first + SECTION) for first in range(0, scan.y.size, SECTION)]
-    totals = [_total(optics, scan.part(section)) for section in sections]
+    totals = [_total(optics, scan.part(section)).data for section in sections]
     function = partial(_mean, scan.y.size)
     return xr.DataArray(_apply.prologue(function, *totals, shape=(), token=f"mean-energy {scan.y.size}"))
 
 
-def _total(optics: Optics, scan: Scan) -> da.Array:
+def _total(optics: Optics, scan: Scan) -> xr.DataArray:
     """Return ΣΣ|Ψ|² of the positions of a section, lazily."""
     function: Callable[..., np.ndarray] = _of_correlations
     arrays = [optics.shared, optics.probes, scan.y, scan.x]
@@ -232,7 +231,7 @@ def _total(optics: Optics, scan: Scan) -> da.Array:
         function = np.sum
     lazy = [a.drop_vars(a.coords) if a.chunks is not None else a.drop_vars(a.coords).chunk() for a in arrays]
     token = f"total-energy {optics.interpolation}"
-    return _apply.prologue(function, *(a.data for a in lazy), shape=(), token=token)
+    return xr.DataArray(_apply.prologue(function, *(a.data for a in lazy), shape=(), token=token))
 
 
 def _of_correlations(image: np.ndarray, probes: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
