@@ -20,7 +20,7 @@ FOUNDATION = {"conventions", "_jit_kernels", "_paths"}
 BRIDGE = FOUNDATION | {"_apply", "_columns"}
 RUNS = BRIDGE | {"runs"}
 SERVICES = RUNS | {"plot", "io", "export"}
-TOP = SERVICES | ROOMS | {"report", "testing"}
+TOP = SERVICES | ROOMS | {"report", "testing", "viewer"}
 
 #: What each part of the package may import; every part may import itself.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -40,6 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "traces": SERVICES | {"fitting"},
     "ptycho": SERVICES | {"grouping"},
     "report": SERVICES | ROOMS,
+    "viewer": SERVICES | ROOMS,
     "accessor": TOP,
     "cli": TOP,
     "__main__": {"cli"},

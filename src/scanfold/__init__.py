@@ -19,6 +19,7 @@ _PUBLIC = {
     "ScanError": "scanfold.conventions",
     "bragg": "scanfold.bragg",
     "detectors": "scanfold.detectors",
+    "explore": "scanfold.viewer",
     "export": "scanfold.export",
     "export_csv": "scanfold.export",
     "export_hspy": "scanfold.export",

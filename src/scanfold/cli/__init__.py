@@ -14,7 +14,20 @@ from scanfold import __version__
 from scanfold.conventions import ScanError
 
 #: The commands; each is a module here with `HELP`, `EXAMPLE`, `add_arguments(parser)` and `run(arguments)`.
-COMMANDS = ("doctor", "info", "fit", "bragg", "report", "demo", "polar_map", "simulate", "group", "traces", "export")
+COMMANDS = (
+    "doctor",
+    "info",
+    "fit",
+    "bragg",
+    "report",
+    "demo",
+    "polar_map",
+    "simulate",
+    "group",
+    "traces",
+    "export",
+    "explore",
+)
 #: Exit codes: wrong input or a run that failed, and the shell's for an interrupt.
 FAILED, INTERRUPTED = 2, 130
 

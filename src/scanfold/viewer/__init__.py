@@ -1,0 +1,105 @@
+"""Look at maps and scans by clicking: a map, and beside it what was measured and fitted where one clicks.
+
+In a notebook ``sf.explore(fits)`` shows it; ``scanfold explore fits.zarr`` serves it as a page, on loopback only.
+Stores and scans are read lazily: a click reads one position. Needs the extra ``explore`` (Panel and Bokeh).
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+
+from scanfold.conventions import InputError
+
+if TYPE_CHECKING:
+    from scanfold.viewer.page import Explorer
+
+__all__ = ["explore", "serve"]
+
+#: Only this machine can reach the page.
+LOOPBACK = "127.0.0.1"
+
+
+def explore(
+    maps_or_scan: xr.Dataset | xr.DataArray,
+    data: xr.Dataset | xr.DataArray | None = None,
+    *,
+    model: Callable[..., Any] | None = None,
+) -> Explorer:
+    """Show a map, and what was measured and fitted at the position that is clicked.
+
+    Parameters
+    ----------
+    maps_or_scan : Dataset or DataArray
+        Fits or other maps over one or two scan dims; or a scan, whose map is then the mean over its detector dims (of
+        every n-th position, where the scan is large).
+    data : Dataset or DataArray, optional
+        What the maps were made from. If not given, the file that fits were made from is opened again, where it is
+        still there and was fitted whole.
+    model : lmfit.Model or callable, optional
+        Needed for curves of a function of your own; lmfit's models are rebuilt from their names.
+
+    Returns
+    -------
+    Explorer
+        A notebook shows it. ``select(y=3, x=5)`` does what a click does; `page` is the Panel object.
+
+    Raises
+    ------
+    InputError
+        If Panel is not installed, there is no map in it, or data of other positions are given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> maps = xr.Dataset({"center": (("y", "x"), np.ones((3, 4)))})
+    >>> explore(maps).select(y=1, x=2)
+    {'y': 1, 'x': 2}
+    """
+    require_panel()
+    from scanfold.viewer.page import Explorer
+    from scanfold.viewer.sources import sources
+
+    return Explorer(sources(maps_or_scan, data, model))
+
+
+def require_panel() -> None:
+    """Raise if Panel is not installed.
+
+    Raises
+    ------
+    InputError
+        With the command that installs it.
+    """
+    try:
+        import panel  # noqa: F401
+    except ImportError:
+        raise InputError('exploring needs Panel; pip install "scanfold[explore]"') from None
+
+
+def serve(make_page: Callable[[], Any], *, title: str, port: int = 0, show: bool = True) -> None:
+    """Serve a page to browsers on this machine until interrupted; each visitor has a page of its own.
+
+    Parameters
+    ----------
+    make_page : callable
+        Makes the Panel object.
+    title : str
+        Of the page.
+    port : int
+        0 takes a free one.
+    show : bool
+        Open a browser.
+    """
+    import panel
+
+    if port == 0:
+        with socket.socket() as probe:
+            probe.bind((LOOPBACK, 0))
+            port = probe.getsockname()[1]
+    print(f"http://{LOOPBACK}:{port} (end with Ctrl+C)", flush=True)
+    origins = [f"{LOOPBACK}:{port}", f"localhost:{port}"]
+    panel.serve(make_page, port=port, address=LOOPBACK, title=title, show=show, verbose=False, websocket_origin=origins)
