@@ -51,7 +51,7 @@ def test_the_map_is_drawn_the_right_way_up_whatever_its_coordinates():
     for y, x in (([0.0, 1, 2], [0.0, 1, 2, 3]), ([2.0, 1, 0], [0.0, 1, 2, 3]), ([0.0, 1, 2], [3.0, 2, 1, 0])):
         maps = xr.Dataset({"a": (("y", "x"), values)}, coords={"y": y, "x": x})
         explorer = sf.explore(maps)
-        figure = explorer._map.object
+        figure = explorer._map[0].object
         (renderer,) = drawn(figure, Image)
         image = renderer.data_source.data["image"][0]
         glyph, sizes = renderer.glyph, image.shape
@@ -70,21 +70,21 @@ def test_the_map_is_drawn_the_right_way_up_whatever_its_coordinates():
 def test_a_query_greys_and_a_wrong_one_is_said(fits: xr.Dataset):
     explorer = sf.explore(fits)
     explorer._query.value = "center > 5"
-    (image,) = drawn(explorer._map.object, Image)
+    (image,) = drawn(explorer._map[0].object, Image)
     hidden = np.isnan(image.data_source.data["image"][0])
     np.testing.assert_array_equal(hidden, ~(fits["center"].values > 5))
     explorer._query.value = "centre > 5"
     assert "centre" in explorer._note.object
     assert explorer._note.visible
-    assert not np.isnan(drawn(explorer._map.object, Image)[0].data_source.data["image"][0]).any()
+    assert not np.isnan(drawn(explorer._map[0].object, Image)[0].data_source.data["image"][0]).any()
 
 
 def test_flags_are_drawn_as_words(fits: xr.Dataset):
     explorer = sf.explore(fits)
     explorer._name.value = "status"
-    bar = explorer._map.object.right[0]
+    bar = explorer._map[0].object.right[0]
     assert list(bar.major_label_overrides.values()) == fits["status"].attrs["flag_meanings"].split()
-    codes = drawn(explorer._map.object, Image)[0].data_source.data["image"][0]
+    codes = drawn(explorer._map[0].object, Image)[0].data_source.data["image"][0]
     assert set(np.unique(codes)) == {list(sf.fitting.STATUS).index("converged")}
 
 

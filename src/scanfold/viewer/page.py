@@ -40,7 +40,7 @@ class Explorer:
         self._place = {
             d: pn.widgets.IntInput(name=d, value=n // 2, start=0, end=n - 1, width=90) for d, n in self._sizes().items()
         }
-        self._map = pn.pane.Bokeh(sizing_mode="fixed")
+        self._map = pn.Column()
         self._here = pn.Column()
         self._note = pn.pane.Alert(sources.note, alert_type="light", visible=bool(sources.note))
         self._values = pn.pane.DataFrame(width=620)
@@ -118,7 +118,7 @@ class Explorer:
         for mark in self._marks:
             drawn.add_layout(mark)
         self._mark()
-        self._map.object = drawn
+        self._map[:] = [pn.pane.Bokeh(drawn)]
 
     def _clicked(self, event: Any) -> None:
         """Show the position nearest to a click."""
