@@ -347,3 +347,22 @@ def test_the_package_can_be_called_whatever_was_loaded_first(first: str):
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.splitlines() == ["fits is a int; expected the Dataset that sf.fit returns"] * 4
+
+
+@pytest.mark.parametrize("make", [hostile, lambda: None], ids=["hostile", "plain"])
+def test_a_browser_shows_the_page_and_asks_for_nothing_else(browser, grid, make, tmp_path: Path):
+    scan, fits = make() or grid[:2]
+    path = sf.report(fits, tmp_path / "report.html", scan)
+    browser.open(path.as_uri())
+    driver = browser.driver
+    assert {url for url in browser.asked() if not url.startswith("data:")} == {path.as_uri()}
+    assert browser.complaints() == []
+    assert driver.find_element("tag name", "h1").is_displayed()
+    pictures = driver.find_elements("tag name", "img")
+    assert pictures
+    # a picture that cannot be decoded has no width of its own
+    assert all(driver.execute_script("return arguments[0].naturalWidth", picture) > 100 for picture in pictures)
+    # nothing is wider than the window, on a screen or a telephone
+    for width in (1300, 500):
+        driver.set_window_size(width, 900)
+        assert driver.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")

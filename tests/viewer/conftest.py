@@ -1,11 +1,8 @@
-"""Maps, scans, and a browser without a screen."""
+"""Fits in a store, and the scan that they were made from."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import lmfit
 import pytest
@@ -15,10 +12,6 @@ import scanfold as sf
 from scanfold.testing import peak_scan
 
 pytest.importorskip("panel", reason='the viewer needs Panel: pip install "scanfold[explore]"')
-
-#: A browser that asks nobody on the network for anything.
-QUIET = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-         "--disable-background-networking", "--disable-component-update", "--window-size=1300,1000")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -40,19 +33,3 @@ def store(scan_file: Path) -> Path:
 @pytest.fixture
 def fits(store: Path) -> xr.Dataset:
     return sf.open_scan(store)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("no Chromium here (Debian: apt install chromium chromium-driver)")
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in QUIET:
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    found = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield found
-    found.quit()

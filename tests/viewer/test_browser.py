@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import subprocess
 import sys
@@ -23,12 +22,6 @@ def wait(condition: Any, seconds: float = 30.0) -> Any:
         assert time.monotonic() < end, "the page did not get there"
         time.sleep(0.1)
     return found
-
-
-def requests_of(browser: Any) -> set[str]:
-    """Return the addresses that the page asked for."""
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    return {e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"}
 
 
 FRAME = """
@@ -64,22 +57,22 @@ def page(store: Path) -> Iterator[str]:
 def test_a_click_in_the_browser_moves_the_position(browser: Any, page: str, tmp_path: Path):
     from selenium.webdriver.common.action_chains import ActionChains
 
-    browser.get_log("performance")
     wait(lambda: answers(page))
-    browser.get(page)
-    wait(lambda: (browser.execute_script(MODELS.format("Figure", ".length")) or 0) >= 3)
-    left, top, width, height = wait(lambda: browser.execute_script(FRAME))
+    browser.open(page)
+    driver = browser.driver
+    wait(lambda: (driver.execute_script(MODELS.format("Figure", ".length")) or 0) >= 3)
+    left, top, width, height = wait(lambda: driver.execute_script(FRAME))
     # row 1 of 6, column 7 of 9
-    chain = ActionChains(browser)
+    chain = ActionChains(driver)
     chain.w3c_actions.pointer_action.move_to_location(int(left + width * 7.5 / 9), int(top + height * 1.5 / 6)).click()
     chain.perform()
     places = MODELS.format("Spinner", ".map(m => m.value)")
-    wait(lambda: browser.execute_script(places) == [1, 7])
+    wait(lambda: driver.execute_script(places) == [1, 7])
     picture = tmp_path / "page.png"
-    browser.save_screenshot(str(picture))
-    asked = {url.split("/")[2] for url in requests_of(browser) if url.startswith(("http", "ws"))}
+    driver.save_screenshot(str(picture))
+    asked = {url.split("/")[2] for url in browser.asked() if url.startswith(("http", "ws"))}
     assert asked == {page.split("/")[2]}
-    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+    assert browser.complaints() == []
     colours = plain_pixels(picture).reshape(-1, 3)
     assert len(np.unique(colours, axis=0)) > 100  # a picture, not an empty page
 
