@@ -18,6 +18,7 @@ CASES = (
     "published",
     "memory",
     "overhead",
+    "scaling",
     "raman",
     "ptycho",
     "bragg",

@@ -133,6 +133,6 @@ def _memory(pid: int, reset: bool = False) -> float:
     return 1024.0 * next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
 
 
-def peak_memory(pid: int | None = None) -> float:
+def peak_memory(pid: int | None = None, reset: bool = False) -> float:
     """Return the peak of a process's resident memory in bytes since it began or was last reset."""
-    return _memory(os.getpid() if pid is None else pid)
+    return _memory(os.getpid() if pid is None else pid, reset)

@@ -69,7 +69,7 @@ def file_system(url: str) -> Any:
         raise InputError(f"cannot open {url!r}: {error}; URLs are {known}") from None
 
 
-def folder(path: str | os.PathLike[str]) -> Path:
+def location(path: str | os.PathLike[str]) -> Path:
     """Return a path whose methods are those of `pathlib`, of a URL too.
 
     Raises
@@ -86,6 +86,24 @@ def folder(path: str | os.PathLike[str]) -> Path:
         raise InputError('stores at URLs need another library; type: pip install "scanfold[remote]"') from None
     found: Path = UPath(text, **FRESH)
     return found
+
+
+def local(path: str | os.PathLike[str], what: str) -> Path:
+    """Return the path of what is on a file system only.
+
+    Raises
+    ------
+    InputError
+        For a URL; it says what has to be here.
+
+    Examples
+    --------
+    >>> local("results", "folders of results").name
+    'results'
+    """
+    if is_url(path):
+        raise InputError(f"{what} are on a file system, found the URL {str(path)!r}; pass a path, and copy after")
+    return Path(path).expanduser()
 
 
 def exists(path: str) -> bool:

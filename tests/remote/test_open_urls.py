@@ -12,6 +12,7 @@ import pytest
 import xarray as xr
 
 import scanfold as sf
+from scanfold import detectors, grouping, traces
 from scanfold.cli import main
 from scanfold.conventions import InputError, fingerprint
 from scanfold.io import describe
@@ -167,3 +168,17 @@ def test_a_missing_extra_says_what_to_type(url, monkeypatch):
     monkeypatch.setattr(fsspec.core, "get_filesystem_class", missing)
     with pytest.raises(InputError, match=r"pip install \"scanfold\[remote\]\""):
         sf.open_scan(url)
+
+
+def test_folders_are_not_urls(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    request = traces.FittingRequest("trivial")
+    scan = xr.DataArray(np.ones((2, 2, 4, 4)), dims=("y", "x", "ky", "kx"))
+    for call in (
+        lambda: traces.fit_folder("s3://scans/traces", request, progress=False),
+        lambda: detectors.polarisation_map(scan, np.zeros(4, int), None, "s3://scans/maps", progress=False),
+        lambda: grouping.index_positions(np.ones((9, 2)), "s3://scans/a.positions"),
+    ):
+        with pytest.raises(InputError, match="URL 's3://scans"):
+            call()
+    assert list(tmp_path.iterdir()) == []

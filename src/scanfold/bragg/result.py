@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from scanfold._paths import folder
+from scanfold._paths import location
 from scanfold.bragg import result_files, result_pictures, result_tables
 from scanfold.bragg.data import Data
 from scanfold.bragg.indices import indices_of, place_of, scan_dims
@@ -310,7 +310,7 @@ class GroupedFitResult:
         InputError
             If the suffix is another one, or something else is there.
         """
-        return result_files.save(self, folder(file), compact, model_filename, progress)
+        return result_files.save(self, location(file), compact, model_filename, progress)
 
     @classmethod
     def load(
@@ -334,7 +334,7 @@ class GroupedFitResult:
         InputError
             If the file is not there, is no result, or was damaged.
         """
-        return result_files.load(cls, folder(file), model_filename, model, data)
+        return result_files.load(cls, location(file), model_filename, model, data)
 
     def refit(
         self, query: str | None = None, indices: Any = None, params: Any = None, **options: Any

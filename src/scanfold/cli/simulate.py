@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from scanfold._paths import folder
+from scanfold._paths import location
 from scanfold.cli import clusters
 from scanfold.conventions import InputError, is_url, unknown
 
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Simulate, and write what was asked for."""
-    out = folder(arguments.out)
+    out = location(arguments.out)
     _check(arguments)
     where = clusters.cluster_options(vars(arguments))
     sim = simulation(arguments)

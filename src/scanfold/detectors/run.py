@@ -13,6 +13,7 @@ from typing import Any
 
 import xarray as xr
 
+from scanfold._paths import local
 from scanfold.conventions import InputError, describe_input, record
 from scanfold.detectors import derive, interactive, outputs
 from scanfold.detectors.assignment import assign
@@ -106,7 +107,7 @@ def polarisation_map(
     ('y', 'x', 'detector')
     """
     clicks = (interactive_center, interactive_kspace)
-    run = _Run(scan, labels, resolve(config), Path(out), device, known_spacing, resume, progress)
+    run = _Run(scan, labels, resolve(config), local(out, "folders of maps"), device, known_spacing, resume, progress)
     run.check(clicks)
     run.folder.prepare()
     with run.timed("labels"):

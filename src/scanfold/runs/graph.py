@@ -28,6 +28,8 @@ from dask.utils import ensure_dict
 
 from scanfold import _apply
 from scanfold._columns import cut_column
+from scanfold._paths import opened
+from scanfold.conventions import is_url
 
 Graph = dict[Any, GraphNode]
 
@@ -73,6 +75,9 @@ def substitute_file(graph: Graph, key: Any, path: Path) -> None:
 @lru_cache(maxsize=16)
 def _mapped(path: str) -> np.ndarray:
     """Return a kept value; a process opens it once, and all its blocks see the same memory."""
+    if is_url(path):
+        with opened(path) as stream:
+            return np.asarray(np.load(stream, allow_pickle=False))
     return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
 

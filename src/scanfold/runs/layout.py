@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from scanfold._paths import zarr_options
 from scanfold.conventions import STORE_FORMAT
-from scanfold.runs.ledger import write_json
+from scanfold.runs.ledger import content_of, write_json
 from scanfold.runs.plan import Group
 
 
@@ -39,13 +40,13 @@ def create(ds: xr.Dataset, groups: Sequence[Group], store: Path, *, compress: bo
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Object at .scanfold")
         warnings.filterwarnings("ignore", message="Consolidated metadata")
-        root = zarr.open_group(str(store), mode="a", zarr_format=3)
+        root = zarr.open_group(str(store), mode="a", zarr_format=3, **zarr_options(store))
         root.attrs["scanfold_format"] = STORE_FORMAT  # first: from here on the store is known as ours
         _write_eager(ds.drop_vars(lazy), store, codecs)
         for name in lazy:
             _create_array(root, str(name), ds.variables[name], chunks.get(str(name), {}), codecs)
         _write_root(ds, store, [str(n) for n in lazy if n in ds.coords])
-        zarr.consolidate_metadata(str(store), zarr_format=3)
+        zarr.consolidate_metadata(root.store, zarr_format=3)
 
 
 def _create_array(root: Any, name: str, variable: xr.Variable, cut: Mapping[str, int], codecs: Sequence[Any]) -> None:
@@ -68,13 +69,13 @@ def _write_eager(ds: xr.Dataset, store: Path, codecs: Sequence[Any]) -> None:
     eager = eager.assign_coords({n: v for n, v in strings.items() if n in eager.coords})
     eager = eager.assign({n: v for n, v in strings.items() if n in eager.data_vars})
     encoding = {n: {"compressors": list(codecs)} for n, v in eager.variables.items() if v.dtype.kind in "biufc"}
-    eager.to_zarr(store, mode="a", zarr_format=3, consolidated=False, encoding=encoding)
+    eager.to_zarr(str(store), mode="a", zarr_format=3, consolidated=False, encoding=encoding, **zarr_options(store))
 
 
 def _write_root(ds: xr.Dataset, store: Path, lazy_coords: Sequence[str]) -> None:
     """Write the root attributes; coordinates without a variable that names them are listed there."""
     path = store / "zarr.json"
-    root = json.loads(path.read_text())
+    root = json.loads(content_of(path) or b"")
     written = str(root["attributes"].get("coordinates", "")).split()
     attributes = {**_plain(ds.attrs), "scanfold_format": STORE_FORMAT, "scanfold_complete": False}
     if written or lazy_coords:

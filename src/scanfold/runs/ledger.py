@@ -6,6 +6,7 @@ of chunks proves nothing; only an entry here does.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -19,7 +20,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from scanfold.conventions import STORE_FORMAT, InputError, InputTypeError, RunError, provenance
+from scanfold._paths import location
+from scanfold.conventions import STORE_FORMAT, InputError, InputTypeError, is_url, provenance
+from scanfold.runs.writers import only_writer
 
 #: Memory addresses in dask names: they change from process to process and mean nothing.
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
@@ -36,10 +39,47 @@ def replace_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file at one stroke; an object at a URL is there whole or not at all in any case."""
+    if is_url(path):
+        path.write_bytes(content)
+        return
+    with replace_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file at one stroke."""
-    with replace_file(path) as temporary:
-        temporary.write_text(json.dumps(content))
+    write_whole(path, json.dumps(content).encode())
+
+
+def content_of(path: Path) -> bytes | None:
+    """Return what is in a file, None if there is none."""
+    try:
+        # Not by `open`, which asks for an object's size first.
+        return bytes(path.fs.cat_file(path.path)) if is_url(path) else path.read_bytes()  # type: ignore[attr-defined]
+    except FileNotFoundError:
+        return None
+    except OSError:
+        raise
+    except Exception as error:  # of the library that speaks to the server
+        raise OSError(f"{type(error).__name__}: {error}") from error
+
+
+def make(folder: Path) -> None:
+    """Make a folder; at a URL names need none."""
+    if not is_url(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it."""
+    if is_url(path):
+        path.fs.rm(path.path, recursive=True)  # type: ignore[attr-defined]
+    elif path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 class Ledger:
@@ -61,10 +101,7 @@ class Ledger:
 
     def read(self) -> dict[str, Any]:
         """Return ``{"run", "identity", "plan", "ready"}``, empty before the first run."""
-        try:
-            return dict(json.loads(self.plan_path.read_text()))
-        except FileNotFoundError:
-            return {}
+        return dict(json.loads(content_of(self.plan_path) or "{}"))
 
     def write(self, content: Mapping[str, Any]) -> None:
         """Keep identity and plan."""
@@ -73,26 +110,25 @@ class Ledger:
     def prepare(self) -> None:
         """Make the folders, and sweep what a killed run left half-done."""
         for folder in (self.blocks, self.failed, self.attempts, self.prologue, self.parts):
-            folder.mkdir(parents=True, exist_ok=True)
-        for stale in self.store.rglob("*.partial"):
-            stale.unlink(missing_ok=True)
+            make(folder)
+        if not is_url(self.store):  # objects appear whole
+            for stale in self.store.rglob("*.partial"):
+                stale.unlink(missing_ok=True)
         for folder in (self.attempts, self.failed, self.parts):
-            shutil.rmtree(folder)
-            folder.mkdir()
+            if folder.exists():
+                remove(folder)
+            make(folder)
 
     def clear(self) -> None:
         """Remove everything but the lock, to start over."""
         for item in [*self.store.iterdir(), *(self.folder.iterdir() if self.folder.exists() else ())]:
-            if item in (self.folder, self.folder / "lock"):
-                continue
-            shutil.rmtree(item) if item.is_dir() else item.unlink()
+            if item.name not in (self.folder.name, "lock"):
+                remove(item)
 
     def entry(self, block: str) -> dict[str, Any] | None:
         """Return what is recorded of a finished block."""
-        try:
-            return dict(json.loads((self.blocks / f"{block}.json").read_text()))
-        except FileNotFoundError:
-            return None
+        content = content_of(self.blocks / f"{block}.json")
+        return None if content is None else dict(json.loads(content))
 
     def finish(self, block: str, entry: Mapping[str, Any]) -> None:
         """Record a block as finished; its chunks must be on disk."""
@@ -100,7 +136,12 @@ class Ledger:
 
     def finished(self) -> dict[str, dict[str, Any]]:
         """Return all finished blocks."""
-        return {p.stem: json.loads(p.read_text()) for p in self.blocks.glob("*.json")}
+        if not is_url(self.store):
+            return {p.stem: json.loads(p.read_text()) for p in self.blocks.glob("*.json")}
+        system = self.blocks.fs  # type: ignore[attr-defined]
+        names = [n for n in system.find(self.blocks.path) if n.endswith(".json")]  # type: ignore[attr-defined]
+        entries = system.cat(names) if names else {}  # many at a time
+        return {name.rpartition("/")[2].removesuffix(".json"): json.loads(e) for name, e in entries.items()}
 
     def fail(self, block: str, traceback: str) -> None:
         """Record why a block could not be computed."""
@@ -116,15 +157,14 @@ class Ledger:
 
     def value(self, key: str) -> np.ndarray | None:
         """Return the kept value of a prologue."""
-        try:
-            return np.asarray(np.load(self.value_path(key), allow_pickle=False))
-        except FileNotFoundError:
-            return None
+        content = content_of(self.value_path(key))
+        return None if content is None else np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
 
     def keep(self, key: str, value: np.ndarray) -> None:
         """Keep the value of a prologue."""
-        with replace_file(self.value_path(key)) as temporary, temporary.open("wb") as file:
-            np.save(file, value, allow_pickle=False)
+        buffer = io.BytesIO()
+        np.save(buffer, value, allow_pickle=False)
+        write_whole(self.value_path(key), buffer.getvalue())
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -137,53 +177,37 @@ class Ledger:
         InputError
             If the folder cannot be made.
         """
-        from filelock import FileLock, Timeout
-
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / "lock")
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise RunError(f"another run is writing to {self.store}; wait for it, or save to another store") from None
-        except OSError as error:
-            raise InputError(
-                f"cannot write to {self.store}: {error.strerror}; pass a path in a folder that you may write to"
-            ) from error
-        try:
+        with only_writer(self.store, self.folder / "lock"):
             yield
-        finally:
-            lock.release()
 
     def complete(self) -> None:
         """Mark the store as finished."""
         path = self.store / "zarr.json"
-        root = json.loads(path.read_text())
+        root = json.loads(content_of(path) or b"")
         root["attributes"]["scanfold_complete"] = True
         write_json(path, root)
 
 
 def store_path(store: str | os.PathLike[str]) -> Path:
-    """Return the absolute path of a local store.
+    """Return the absolute path of a store, or its URL as a path.
 
     Raises
     ------
+    InputTypeError
+        If it is neither.
     InputError
-        If it is a URL.
+        If the URL is of a protocol that is unknown, not installed, or cannot be written to.
     """
-    if not isinstance(store, (str, os.PathLike)):
+    if not isinstance(store, (str, os.PathLike)) and not is_url(store):
         raise InputTypeError(f"store must be a path, found {type(store).__name__}; pass one such as 'fits.zarr'")
-    if "://" in str(store):
-        raise InputError(
-            f"stores are local folders so far, found the URL {str(store)!r}; pass a path, and copy it after"
-        )
-    return Path(os.path.abspath(store))
+    return location(store)
 
 
 def root_attributes(store: Path) -> dict[str, Any] | None:
     """Return the root attributes of a zarr store, None if there is none."""
     try:
-        return dict(json.loads((store / "zarr.json").read_text())["attributes"])
-    except (FileNotFoundError, NotADirectoryError, KeyError, ValueError):
+        return dict(json.loads(content_of(store / "zarr.json") or b"")["attributes"])
+    except (NotADirectoryError, KeyError, ValueError):
         return None
 
 
@@ -195,11 +219,12 @@ def state(store: Path) -> str:
     InputError
         If something is there that `save` did not write.
     """
-    if not store.exists() or (store.is_dir() and not any(store.iterdir())):
+    try:
+        attributes = root_attributes(store)
+    except OSError as error:
+        raise InputError(f"cannot read {store}: {error}") from error
+    if attributes is None and (not store.exists() or (store.is_dir() and _holds_nothing(store))):
         return "new"
-    attributes = root_attributes(store)
-    if store.is_dir() and {p.name for p in store.iterdir()} == {".scanfold"}:
-        return "new"  # killed before the root was written: nothing is lost
     if attributes is None or "scanfold_format" not in attributes:
         raise InputError(f"{store} exists and was not written by scanfold; it is left as it is. Pass another path")
     if attributes["scanfold_format"] != STORE_FORMAT:
@@ -208,6 +233,11 @@ def state(store: Path) -> str:
             "pass another path"
         )
     return "complete" if attributes.get("scanfold_complete") else "begun"
+
+
+def _holds_nothing(store: Path) -> bool:
+    """Tell whether nothing would be lost: the folder is empty, or its run was killed before the root was written."""
+    return {p.name for p in store.iterdir()} <= {".scanfold"}
 
 
 def identity(ds: xr.Dataset) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from scanfold import conventions
+from scanfold._paths import zarr_options
 from scanfold.conventions import InputTypeError, RunError
 from scanfold.runs import graph as graphs
 from scanfold.runs import ledger as ledgers
@@ -51,8 +52,12 @@ def save(
     ----------
     ds : Dataset or DataArray
         Fits, a scan, or anything lazy; what is in memory is written as it is.
-    store : path
-        A local folder; new, empty, or written by `save` before.
+    store : path or URL
+        A folder, or a URL such as ``s3://bucket/fits.zarr`` (extra ``remote``); new, empty, or written by `save`
+        before. A folder has one writer, by a lock. A URL has one by a lease: making it is atomic where the object
+        store has conditional writes; taking over that of a run which was silent for a minute is not, and of two that
+        do so at once one learns of it a second later. Nothing is lost by that: objects are replaced whole, and a
+        block has one value.
     resume : bool
         False starts over, replacing what an earlier run left in `store`.
     progress : bool
@@ -92,7 +97,7 @@ def open_store(store: str | os.PathLike[str]) -> xr.Dataset:
 
     Parameters
     ----------
-    store : path
+    store : path or URL
         The store.
 
     Returns
@@ -119,7 +124,7 @@ def open_store(store: str | os.PathLike[str]) -> xr.Dataset:
             f"{path} is not finished: missing positions read as NaN. Run the same lines again to finish it",
             stacklevel=2,
         )
-    opened: xr.Dataset = xr.open_zarr(path, chunks={})
+    opened: xr.Dataset = xr.open_zarr(str(path), chunks={}, **zarr_options(path))
     return opened
 
 
@@ -269,7 +274,7 @@ def _whole(scan: plan.Scan, ledger: Ledger, workers: Workers) -> None:
         if ledger.entry(f"whole.{name}") is None:
             keys = scan.keys(name)
             (value,) = workers.compute(graphs.cut(scan.graph, keys), keys)
-            zarr.open_array(str(ledger.store / name), mode="r+")[...] = value
+            zarr.open_array(f"{ledger.store}/{name}", mode="r+", **zarr_options(ledger.store))[...] = value
             ledger.finish(f"whole.{name}", {"positions": 0})
 
 

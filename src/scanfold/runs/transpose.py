@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +20,7 @@ import xarray as xr
 from dask.base import tokenize
 
 from scanfold import conventions
+from scanfold._paths import zarr_options
 from scanfold.conventions import InputError, InputTypeError
 from scanfold.runs import ledger as ledgers
 from scanfold.runs import plan
@@ -39,7 +39,7 @@ class _Tiles:
     def __getitem__(self, index: Any) -> np.ndarray:
         import zarr
 
-        return np.asarray(zarr.open_array(os.path.join(self.path, self.name), mode="r")[index])
+        return np.asarray(zarr.open_array(f"{self.path}/{self.name}", mode="r", **zarr_options(self.path))[index])
 
 
 def transpose_scan(
@@ -60,8 +60,8 @@ def transpose_scan(
     ----------
     scan : DataArray
         Lazy; any dimensions, any chunks.
-    store : path
-        A local folder; new, empty, or written by an earlier run of the same work.
+    store : path or URL
+        A folder, or a URL as in `save`; new, empty, or written by an earlier run of the same work.
     dim : str or sequence of str
         The dimensions that become one chunk; the others are cut.
     resume, progress : bool
@@ -112,7 +112,7 @@ def transpose_scan(
     across = tuple(scan.sizes[d] if d in whole else t for d, t in zip(scan.dims, tile, strict=True))
     groups = [plan.Group(dims, (str(next(iter(result.data_vars))),), across, across)]
     saved = compute_to(result, path, resume=resume, progress=progress, groups=groups, label="transpose, 2 of 2")
-    shutil.rmtree(tiles)
+    ledgers.remove(tiles)
     return saved
 
 

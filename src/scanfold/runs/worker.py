@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import os
+import io
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,10 @@ from dask.callbacks import Callback
 from dask.local import get_sync
 
 from scanfold import _apply
-from scanfold.conventions import RunError
+from scanfold._paths import location, zarr_options
+from scanfold.conventions import RunError, place
 from scanfold.runs import graph as graphs
-from scanfold.runs.ledger import Ledger, replace_file
+from scanfold.runs.ledger import Ledger, content_of, make, write_whole
 
 #: Failures to write that trying again does not cure.
 HOPELESS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EFBIG}
@@ -82,7 +82,7 @@ def run_block(block: Block, max_attempts: int | None = None) -> dict[str, Any]:
     `max_attempts` is how many starts of this block may end without a word (its worker killed)
     before ``{"state": "killer"}`` is returned in place of another try; None does not count them.
     """
-    ledger = Ledger(Path(block.store))
+    ledger = Ledger(location(block.store))
     if (entry := ledger.entry(block.name)) is not None:
         return entry  # it was finished by a worker that died before it could say so
     with attempt(ledger, block.name, max_attempts) as allowed:
@@ -96,7 +96,7 @@ def run_block(block: Block, max_attempts: int | None = None) -> dict[str, Any]:
 
 def run_fragment(block: Block, units: tuple[int, int], max_attempts: int) -> dict[str, Any]:
     """Compute some positions of a block that kills its workers, and keep them in a file of their own."""
-    ledger = Ledger(Path(block.store))
+    ledger = Ledger(location(block.store))
     name = f"{block.name}-{units[0]}-{units[1]}"
     with attempt(ledger, name, max_attempts) as allowed:
         if not allowed:
@@ -109,10 +109,11 @@ def run_fragment(block: Block, units: tuple[int, int], max_attempts: int) -> dic
                 chunk = chunks[target.parts[number][0]]
                 flat = chunk.reshape((piece.count, *chunk.shape[block.scan_ndim :]))
                 kept[f"{number} {rows[0]} {target.name}"] = flat[rows[0] : rows[1]]
+        buffer = io.BytesIO()
+        np.savez(buffer, **kept)
         path = ledger.part(block.name, units)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replace_file(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **kept)
+        make(path.parent)
+        write_whole(path, buffer.getvalue())
         return {"state": "done"}
 
 
@@ -120,7 +121,7 @@ def merge_fragments(
     block: Block, fragments: Sequence[tuple[int, int]], condemned: Sequence[tuple[int, int]]
 ) -> dict[str, Any]:
     """Write a block from its fragments; condemned positions are NaN, with status `crashed`."""
-    ledger = Ledger(Path(block.store))
+    ledger = Ledger(location(block.store))
     values: dict[Any, np.ndarray] = {}
     for target in block.targets:
         for piece, (key, _, _) in zip(block.pieces, target.parts, strict=True):
@@ -128,7 +129,7 @@ def merge_fragments(
             tail = target.shape[block.scan_ndim :]
             values[key] = np.full((piece.count, *tail), fill, target.dtype)
     for units in fragments:
-        with np.load(ledger.part(block.name, units), allow_pickle=False) as file:
+        with ledger.part(block.name, units).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             for label in file.files:
                 number, first, name = label.split(" ", 2)
                 rows = file[label]
@@ -159,9 +160,9 @@ def finish(block: Block, arrays: dict[str, np.ndarray], **more: Any) -> dict[str
         try:
             _open(block.store, target.name, block.run)[target.region] = arrays[target.name]
         except OSError as error:
-            if error.errno in HOPELESS:
+            if error.errno in HOPELESS or isinstance(error, PermissionError):
                 raise RunError(
-                    f"cannot write to {block.store}: {error.strerror or error}; "
+                    f"cannot write to {block.store}{place()}: {error.strerror or error}; "
                     "make room or access, then run the same lines again: what is finished is kept"
                 ) from error
             raise
@@ -169,7 +170,7 @@ def finish(block: Block, arrays: dict[str, np.ndarray], **more: Any) -> dict[str
     if block.status and "status" in arrays:
         found, counts = np.unique(arrays["status"], return_counts=True)
         entry["status"] = {str(int(v)): int(n) for v, n in zip(found, counts, strict=True)}
-    Ledger(Path(block.store)).finish(block.name, entry)
+    Ledger(location(block.store)).finish(block.name, entry)
     return entry
 
 
@@ -182,7 +183,7 @@ def try_rows(block: Block, rows: int, max_attempts: int | None = None) -> dict[s
         ``fixed`` seconds for reading and everything but the kernels, ``per_row`` seconds per position,
         ``peak`` bytes held at once; empty if it killed its worker.
     """
-    with attempt(Ledger(Path(block.store)), f"trial-{block.name}", max_attempts) as allowed:
+    with attempt(Ledger(location(block.store)), f"trial-{block.name}", max_attempts) as allowed:
         return _time_rows(block, rows) if allowed else {}
 
 
@@ -334,10 +335,10 @@ def attempt(ledger: Ledger, name: str, limit: int | None) -> Iterator[bool]:
         yield True
         return
     marker = ledger.attempts / name
-    allowed = not (marker.exists() and marker.stat().st_size >= limit)
+    starts = content_of(marker) or b""
+    allowed = len(starts) < limit
     if allowed:
-        with marker.open("ab") as file:
-            file.write(b"x")
+        marker.write_bytes(starts + b"x")
     try:
         yield allowed
     finally:
@@ -350,4 +351,5 @@ def _open(store: str, name: str, run: str) -> Any:
     import zarr
 
     # An all-zero chunk must leave a file, like any other; opening with this option would ignore it.
-    return zarr.open_array(os.path.join(store, name), mode="r+").with_config({"write_empty_chunks": True})
+    array = zarr.open_array(f"{store}/{name}", mode="r+", **zarr_options(store))
+    return array.with_config({"write_empty_chunks": True})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from scanfold._paths import local
 from scanfold.conventions import InputError, unknown
 from scanfold.traces.models import list_models
 
@@ -79,7 +80,7 @@ def discover_csv_files(path: str | Path) -> list[Path]:
     >>> [p.name for p in discover_csv_files(folder)]
     ['A.CSV', 'b.csv']
     """
-    found = Path(path).expanduser().absolute()
+    found = local(path, "folders of traces").absolute()
     if found.is_file():
         if is_result(found):
             raise InputError(f"{found} is called like a result of fits; load it with load_fitted")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from scanfold._paths import local
 from scanfold.conventions import InputError, InputTypeError, ScanError, provenance, unknown
 from scanfold.runs import FileRun, FileTask
 from scanfold.traces.discovery import check_suffix, discover_csv_files, result_path
@@ -243,7 +244,7 @@ def fit_folder(
     if not isinstance(request, FittingRequest):
         raise InputTypeError(f"request is a {type(request).__name__}; expected FittingRequest('maturation', …)")
     found = _choose(discover_csv_files(path), files)
-    folder = found[0].parent if out is None else _make(Path(out))
+    folder = found[0].parent if out is None else _make(local(out, "results of traces"))
     if cells is not None and out is None:
         raise InputError("results of some cells would stand where those of all belong; give out= a folder of its own")
     ending = check_suffix(suffix, request.model_type)
