@@ -1,15 +1,16 @@
-"""How far a run is: a bar on a terminal, a plain line now and then elsewhere."""
+"""How far a run is: a bar on a terminal and in a notebook, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
+import html
 import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-#: Seconds between two lines in a log.
-PERIOD = 10.0
+#: Seconds between two lines in a log, and between two looks of a notebook's bar.
+PERIOD, GLANCE = 10.0, 0.2
 
 
 class Progress:
@@ -35,9 +36,14 @@ class Progress:
         self.status: Counter[int] = Counter()
         self.started = self.printed = time.monotonic()
         self._bar: Any = None
+        self._cell: Any = None
 
     def __enter__(self) -> Progress:
-        if self.show and sys.stderr.isatty():
+        if self.show and _in_notebook():
+            from IPython.display import display
+
+            self._cell = display(self._shown(), raw=True, display_id=True)
+        elif self.show and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
@@ -52,6 +58,8 @@ class Progress:
     def __exit__(self, *exception: object) -> None:
         if self._bar is not None:
             self._bar.stop()
+        if self._cell is not None:
+            self._cell.update(self._shown(), raw=True)
 
     def resume(self, entry: Mapping[str, Any]) -> None:
         """Count a block that an earlier run finished."""
@@ -90,9 +98,18 @@ class Progress:
         if self._bar is not None:
             flagged = f"{self.flagged:,} flagged" if self.flags else ""
             self._bar.update(self._task, completed=self.done, speed=f"{self.rate:,.0f}/s {flagged}")
-        elif self.show and time.monotonic() - self.printed > PERIOD:
+        elif self.show and time.monotonic() - self.printed > (PERIOD if self._cell is None else GLANCE):
             self.printed = time.monotonic()
-            self.say(self.line())
+            if self._cell is None:
+                self.say(self.line())
+            else:
+                self._cell.update(self._shown(), raw=True)
+
+    def _shown(self) -> dict[str, str]:
+        """Return where the run is as a notebook shows it, and as its file keeps it for readers without HTML."""
+        line = self.line()
+        bar = f'<progress value="{self.done}" max="{max(self.total, 1)}" style="width: 20em"></progress>'
+        return {"text/plain": line, "text/html": f"{bar} {html.escape(line)}"}
 
     def say(self, text: str) -> None:
         """Print a line where the progress goes."""
@@ -105,3 +122,9 @@ class Progress:
         counts = ", ".join(f"{n:,} {meanings.get(value, value)}" for value, n in sorted(self.status.items()))
         seconds = time.monotonic() - self.started
         return f"{self.label}: {self.done:,} {self.unit} in {seconds:.1f} s" + (f": {counts}" if counts else "")
+
+
+def _in_notebook() -> bool:
+    """Say whether a Jupyter kernel runs this."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
