@@ -24,7 +24,7 @@ SIDES = {"fits": 480, "centre of mass": 192, "grouping": 128}
 GROUPS = 6000
 COUNTS = (1000, 10_000, 100_000)
 #: Seconds after which a run of blocks without work is stopped: what a block costs is known by then.
-LONG = 30.0
+LONG = 20.0
 #: Sides of the scans whose workers' memory is looked at: the last has 16 times the positions of the first.
 GROWING = (200, 400, 800)
 REPEATS = 3

@@ -78,6 +78,15 @@ def test_from_a_web_server(name, web):
     assert json.loads(scan.attrs["source"])["path"] == f"{address}/{name}"
 
 
+def test_a_saved_store_from_a_web_server(web):
+    address, folder = web
+    values = xr.DataArray(VALUES, dims=("y", "x", "energy"), name="counts").chunk(y=2)
+    saved = sf.save(2 * values, folder / "doubled.zarr", progress=False)
+    found = sf.open_scan(f"{address}/doubled.zarr")
+    xr.testing.assert_equal(found.compute(), saved.compute())
+    np.testing.assert_array_equal(found["counts"][4, 2, ::7].values, 2 * VALUES[4, 2, ::7])
+
+
 def test_only_what_is_needed_is_fetched(web):
     address, folder = web
     values = np.random.default_rng(0).integers(0, 2**16, (64, 512, 512), dtype="uint16")  # 32 MiB that do not compress

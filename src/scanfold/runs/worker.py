@@ -278,11 +278,17 @@ def single_threaded_libraries() -> Iterator[None]:
 
 def limit_libraries() -> Any:
     """Limit the libraries of this thread, and return what puts BLAS back."""
-    from threadpoolctl import threadpool_limits
-
     if "numba" in sys.modules:
         sys.modules["numba"].set_num_threads(1)  # first: it loads an OpenMP library, which is then limited too
-    return threadpool_limits(1)
+    return _libraries(len(sys.modules)).limit(limits=1)
+
+
+@lru_cache(maxsize=1)
+def _libraries(modules: int) -> Any:
+    """Look for BLAS and OpenMP in this process; again only when modules were loaded since, for it takes 2 ms."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def _positions(kernel: _apply._Block, blocks: Sequence[np.ndarray]) -> int:
