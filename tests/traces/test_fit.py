@@ -13,7 +13,7 @@ from scipy.stats import norm
 from scanfold.conventions import InputError, flags
 from scanfold.testing import assert_chunk_invariant, raise_if_computes
 from scanfold.traces import FittingRequest, fit_trace_data, get_model
-from scanfold.traces.fit import runs_z
+from scanfold.traces.block import runs_z
 
 from . import cases
 
@@ -76,6 +76,30 @@ def test_no_minimum_of_scipy_is_lower():
     for i in range(1000):
         found = least_squares(residuals, start, bounds=bounds, args=(values[i],))
         assert fits["chisqr"].values[i] <= 2 * found.cost * (1 + 1e-6), i
+
+
+@pytest.mark.parametrize("model", ["trivial", "two_stage", "exponential_decay", "maturation_blocked"])
+def test_no_minimum_of_scipy_is_lower_where_the_curve_has_a_kink(model: str):
+    times = np.linspace(0, 30, 60)
+    values, _ = cases.traces(model, 150, times=times, seed=4)
+    request = FittingRequest(model)
+    fits = fit_trace_data(array(values, times), request).compute()
+    params, names = request.params(), request.varying
+    place = [request.model.names.index(n) for n in names]
+    every = np.array([params[n]["value"] for n in request.model.names])
+
+    def residuals(p: np.ndarray, data: np.ndarray) -> np.ndarray:
+        full = every.copy()
+        full[place] = p
+        return request.model.function(times, *full) - data
+
+    bounds = ([params[n]["min"] for n in names], [params[n]["max"] for n in names])
+    lower = 0
+    for i in range(150):
+        found = least_squares(residuals, every[place], bounds=bounds, args=(values[i],))
+        assert fits["chisqr"].values[i] <= 2 * found.cost * (1 + 1e-6), i
+        lower += fits["chisqr"].values[i] < 2 * found.cost * (1 - 1e-6)
+    assert lower > 3, "SciPy, from one start, stops at points where the slope jumps"
 
 
 def bad_cells() -> dict[str, tuple[np.ndarray, str]]:

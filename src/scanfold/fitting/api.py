@@ -12,21 +12,19 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
-from scanfold import _apply
-from scanfold.conventions import InputError, primary, record, versions
+from scanfold.conventions import InputError, primary, record
 from scanfold.fitting import checks, results
-from scanfold.fitting.block import FitBlock, columns, engine_of
+from scanfold.fitting.block import FitBlock
 from scanfold.fitting.components import Component, Unsupported, model_token, take_apart
 from scanfold.fitting.expressions import symbols, translate
+from scanfold.fitting.laying import Prepared
 from scanfold.fitting.parameters import ParameterTable, read_parameters
 from scanfold.fitting.problem import LIKELIHOODS, Array, Problem, Stages, stage_indices
 from scanfold.fitting.reference import check_method
 from scanfold.fitting.registry import describe_model
-from scanfold.fitting.start import MeanStart, plan_guess, sample
+from scanfold.fitting.start import plan_guess
 
 _LOG = logging.getLogger("scanfold")
-#: About one second of work on one core, in positions.
-_BLOCK = {"compiled": 65536, "array": 16384, "lmfit": 256}
 
 
 def fit(
@@ -120,6 +118,34 @@ def fit(
     >>> fits["a"].round(6).values.tolist()
     [2.0, 3.0]
     """
+    return prepare(
+        data, model, params, dim=dim, weights=weights, likelihood=likelihood, reference=reference, stages=stages,
+        guess=guess, engine=engine, method=method, covariance=covariance, errors=errors, max_nfev=max_nfev,
+        retry=retry, poor_fit=poor_fit, no_signal=no_signal,
+    ).lay()  # fmt: skip
+
+
+def prepare(
+    data: xr.DataArray | xr.Dataset,
+    model: lmfit.Model | Callable[..., Any],
+    params: lmfit.Parameters | Mapping[str, Any] | None = None,
+    *,
+    dim: str,
+    weights: xr.DataArray | Sequence[float] | str | None = None,
+    likelihood: str = "gaussian",
+    reference: xr.DataArray | tuple[xr.DataArray, xr.DataArray | float] | None = None,
+    stages: Stages | Mapping[str, Any] | None = None,
+    guess: str = "auto",
+    engine: str = "auto",
+    method: str = "leastsq",
+    covariance: bool = False,
+    errors: str = "flag",
+    max_nfev: int | None = None,
+    retry: bool = True,
+    poor_fit: float = 1e-6,
+    no_signal: float = 10.0,
+) -> Prepared:
+    """Check and plan a fit; as `fit`."""
     array = primary(data)
     checks.check_options(engine, guess, likelihood, errors)
     array = checks.check_data(array, dim)
@@ -158,9 +184,7 @@ def fit(
         described,
         releases_gil=chosen == "compiled",
     )
-    array = _split(array, dim, _BLOCK[chosen])
-    packed = _lay(block, array, dim, table, weights)
-    return results.unpack(packed, block, array, dim, table, provenance)
+    return Prepared(block, array, dim, table, weights, provenance)
 
 
 def _choose_engine(
@@ -294,67 +318,3 @@ def _describe(
         "no_signal": block.margin,
         "errors": block.errors,
     }
-
-
-def _split(array: xr.DataArray, dim: str, target: int) -> xr.DataArray:
-    """Cut the scan into blocks of work: never along `dim`, never merging what the file keeps apart."""
-    scan = [d for d in array.dims if d != dim]
-    if array.chunks is None:
-        array = array.chunk({dim: -1, **{d: 64 if len(scan) > 1 else 4096 for d in scan}})
-    sizes = {d: max(c) for d, c in zip(array.dims, array.chunks or (), strict=True) if d != dim}
-    count = int(np.prod(list(sizes.values()), initial=1))
-    wanted = dict(sizes)
-    for d in scan:
-        if count <= 2 * target:
-            break
-        wanted[d] = max(1, sizes[d] * target // count)
-        count = count // sizes[d] * wanted[d]
-    return array.chunk({d: s for d, s in wanted.items() if s != sizes[d]}) if wanted != sizes else array
-
-
-def _lay(
-    block: FitBlock, array: xr.DataArray, dim: str, table: ParameterTable, weights: Any
-) -> xr.DataArray:  # fmt: skip
-    """Lay the kernel over the scan."""
-    arrays, core = [array], [[dim]]
-    if isinstance(weights, xr.DataArray):
-        arrays.append(weights)
-        core.append([str(weights.dims[-1])])
-    token = tokenize(
-        block.order,
-        block.weights if isinstance(block.weights, str) else "",
-        block.covariance,
-        block.poor_tail,
-        block.margin,
-        block.errors,
-        versions(),
-        _content(block),
-    )
-    if block.mean:
-        average: Array | str | None = weights if isinstance(weights, str) else None
-        if isinstance(weights, xr.DataArray) and weights.dims == (dim,):
-            average = np.asarray(weights.values, np.float64)
-        step = MeanStart(block.problem, block.plan, average, engine_of(block.problem))
-        runs = sample(array.data)
-        start = _apply.prologue(step, *runs, shape=(len(table.names),), token="mean-" + tokenize(token, average))
-        arrays.append(xr.DataArray(start, dims="param"))
-        core.append(["param"])
-    for own in table.own.values():
-        arrays.append(own.drop_vars([c for c in own.coords if c not in own.dims]))
-        core.append([])
-    for name in block.scan:
-        arrays.append(xr.DataArray(np.arange(array.sizes[name]), dims=name))
-        core.append([])
-    # In the chunks of the data: a block's graph then holds its own part of them, and no other chunks arise.
-    chunks = array.chunksizes
-    bare = [a.drop_vars(list(a.coords)).chunk({d: chunks[d] for d in a.dims if d in chunks}) for a in arrays]
-    width = columns(block.problem, block.covariance)["width"].stop
-    return _apply.apply_kernel(block, *bare, core_dims=core, output={"result": width}, token=token)
-
-
-def _content(block: FitBlock) -> Any:
-    """Return what a problem computes, in a form that hashes the same in every process."""
-    p = block.problem
-    model = model_token(p.model) if p.model is not None else ""
-    table = (p.x, p.names, p.components, p.ops, p.value, p.low, p.high, p.free, p.expressions, p.feeding)
-    return (*table, p.poisson, p.max_nfev, p.keep_stages, p.engine, p.method, p.own, model)

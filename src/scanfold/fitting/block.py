@@ -77,7 +77,7 @@ class FitBlock:
         status = self.judge(raw, rows, noise)
         if self.errors == "raise":
             self.raise_first(status, where[::-1])
-        return self.pack(raw, rows, status)
+        return self.pack(raw, rows, status, noise)
 
     def rows(self, data: npt.NDArray[np.generic], extras: list[Array]) -> tuple[Rows, Array | None]:
         """Make float64 rows: weights, gaps, starts and bounds of each position; and the mean spectrum's start."""
@@ -153,7 +153,7 @@ class FitBlock:
                 f"others go on"
             )
 
-    def pack(self, raw: Raw, rows: Rows, status: npt.NDArray[np.int8]) -> Array:
+    def pack(self, raw: Raw, rows: Rows, status: npt.NDArray[np.int8], noise: Array | None) -> Array:
         """Put everything into one array (N, K)."""
         problem, m, used = self.problem, len(self.problem.free[-1]), rows.used
         place = columns(problem, self.covariance)
@@ -178,7 +178,7 @@ class FitBlock:
         for name, column in statistics.items():
             out[:, place[name]] = column[:, None]
         if self.covariance:
-            out[:, place["covar"]] = raw.cov.reshape(status.size, -1)
+            out[:, place["covar"]] = raw.cov.reshape(status.size, m * m)
         if problem.keep_stages:
             out[:, place["stages"]] = raw.stages.reshape(status.size, -1)
         out[np.isin(status, [STATUS[s] for s in WITHOUT_VALUES])] = np.nan
@@ -187,6 +187,8 @@ class FitBlock:
             ("nfev", raw.nfev), ("success", raw.code == 1), ("status", status), ("n_used", used), ("correlated", pair),
         ):  # fmt: skip
             out[:, place[name]] = whole[:, None]
+        if noise is not None:
+            out[:, place["noise"]] = noise[:, None]
         return out
 
 
@@ -248,7 +250,7 @@ def columns(problem: Problem, covariance: bool) -> dict[str, slice]:
     parameters, m = len(problem.names), len(problem.free[-1])
     sizes = {"values": parameters, "stderr": parameters}
     sizes |= dict.fromkeys(
-        ("chisqr", "redchi", "rsquared", "aic", "bic", "nfev", "success", "status", "n_used", "correlated"), 1
+        ("chisqr", "redchi", "rsquared", "aic", "bic", "nfev", "success", "status", "n_used", "correlated", "noise"), 1
     )
     sizes["covar"] = m * m if covariance else 0
     sizes["stages"] = len(problem.free) * parameters if problem.keep_stages else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -64,9 +65,15 @@ def check_names(names: list[str], array: xr.DataArray) -> None:
 
 
 def unpack(
-    packed: xr.DataArray, block: FitBlock, array: xr.DataArray, dim: str, table: ParameterTable, provenance: str
+    packed: xr.DataArray,
+    block: FitBlock,
+    array: xr.DataArray,
+    dim: str,
+    table: ParameterTable,
+    provenance: str,
+    more: Sequence[Var] = (),
 ) -> xr.Dataset:
-    """Turn packed rows (scan dims, result) into the Dataset of a fit."""
+    """Turn packed rows (scan dims, result), with `more` behind what a block packs, into the Dataset of a fit."""
     problem = block.problem
     place = columns(problem, block.covariance)
     packed = packed.drop_vars(list(packed.coords))  # its coordinates are those of the data; slices are cheaper without
@@ -82,6 +89,7 @@ def unpack(
     pairs = {f"{a}~{b}": k + 1 for k, (a, b) in enumerate(combinations(free, 2))}
     correlated = Var("correlated", ("...",), "int16", "parameters correlated beyond 0.99", flags={"none": 0, **pairs})
     picked.append((correlated, place["correlated"].start))
+    picked += [(var, place["width"].stop + i) for i, var in enumerate(more)]
     made = _columns.columns(packed.data, [(i, var.dtype) for var, i in picked])
     variables = {
         var.name: xr.Variable(packed.dims[:-1], data, var.attrs()) for (var, _), data in zip(picked, made, strict=True)

@@ -13,8 +13,9 @@ import xarray as xr
 
 from scanfold.conventions import InputError, provenance
 from scanfold.fitting import STATISTICS, STATUS
+from scanfold.traces.block import CHECKS
 from scanfold.traces.discovery import cell_name
-from scanfold.traces.fit import CHECKS, probe
+from scanfold.traces.fit import probe
 from scanfold.traces.request import FittingRequest
 from scanfold.traces.results import MORE, NUMBERS
 from scanfold.traces.tables import KEPT

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import xarray as xr
 
-from scanfold import _apply
 from scanfold.fitting.block import CORRELATED
 from scanfold.traces.models import Values
 from scanfold.traces.request import FittingRequest
@@ -36,56 +34,39 @@ def exchangeable(values: Values, request: FittingRequest) -> npt.NDArray[np.bool
     return np.asarray(np.logical_or.reduce(found)) if found else np.zeros(np.shape(next(iter(values.values()))), bool)
 
 
-def in_order(fits: xr.Dataset, request: FittingRequest) -> xr.Dataset:
-    """Return fits whose exchangeable rates are in the order of the model; they have ``covar``, which is dropped.
-
-    Errors are those of the exchanged parameters: J·C·Jᵀ, with J the derivatives of the exchange.
-    """
-    names = request.model.names
-    arrays = [fits[n] for p in names for n in (p, f"{p}_stderr")]
-    bare = [a.drop_vars(list(a.coords)) for a in (*arrays, fits["covar"])]
-    core: list[list[str]] = [*([] for _ in arrays), ["param_i", "param_j"]]
-    packed = _apply.apply_kernel(
-        Order(request), *bare, core_dims=core, output={"result": 2 * len(names) + 1},
-        token=f"traces-order-{request.describe()}",
-    )  # fmt: skip
-    out = fits.drop_vars(["covar", "param_i", "param_j"])
-    targets = [n for p in names for n in (p, f"{p}_stderr")] + ["correlated"]
-    for i, name in enumerate(targets):
-        out[name] = packed.isel(result=i).astype(fits[name].dtype).assign_attrs(fits[name].attrs)
-    return out
-
-
 @dataclass(frozen=True)
 class Order:
-    """Exchange the rates of some rows: values and errors (N) in turn, covariance (N, m, m) → (N, 2P + 1)."""
+    """Put exchangeable rates in the order of the model.
+
+    Errors become those of the exchanged parameters: J·C·Jᵀ, with J the derivatives of the exchange.
+    """
 
     request: FittingRequest
 
-    def __call__(self, *columns: Array) -> Array:
-        """Return values and errors in turn, and the pair of parameters that correlate most, as fits count them."""
+    def __call__(self, values: Array, errors: Array, cov: Array) -> Array:
+        """Change values and errors (N, P) in place, given their covariance (N, m, m).
+
+        Returns (N) the pair of parameters that then correlate most, as fits count them.
+        """
         model, varying = self.request.model, self.request.varying
-        names = model.names
-        values = {n: np.array(columns[2 * i], np.float64) for i, n in enumerate(names)}
-        errors = {n: np.array(columns[2 * i + 1], np.float64) for i, n in enumerate(names)}
-        cov = np.array(columns[-1], np.float64)
         assert model.ordered is not None
-        waiting = ~np.asarray(model.ordered(values)) & np.isfinite(np.stack(list(values.values()))).all(axis=0)
+        place = {n: i for i, n in enumerate(model.names)}
+        table = {n: values[:, i] for n, i in place.items()}
+        waiting = ~np.asarray(model.ordered(table)) & np.isfinite(values).all(axis=1)
         for exchange in exchanges_of(self.request):
             with np.errstate(all="ignore"):
-                new = values | exchange(values)
-                chosen = np.flatnonzero(waiting & inside(exchange(values), self.request) & model.ordered(new))
-            if chosen.size:
-                here = {n: v[chosen] for n, v in values.items()}
-                cov[chosen] = _carry(exchange, here, varying, cov[chosen])
-                for n in varying:
-                    values[n][chosen] = new[n][chosen]
-                diagonal = np.sqrt(cov[chosen][:, range(len(varying)), range(len(varying))])
-                for j, n in enumerate(varying):
-                    errors[n][chosen] = diagonal[:, j]
-                waiting[chosen] = False
-        pairs = [c for n in names for c in (values[n], errors[n])]
-        return np.stack([*pairs, _most_correlated(cov)], axis=1)
+                new = table | exchange(table)
+                chosen = np.flatnonzero(waiting & inside(exchange(table), self.request) & model.ordered(new))
+            if not chosen.size:
+                continue
+            cov[chosen] = _carry(exchange, {n: v[chosen] for n, v in table.items()}, varying, cov[chosen])
+            for j, name in enumerate(varying):
+                errors[chosen, place[name]] = np.sqrt(cov[chosen, j, j])
+            changed = {n: new[n][chosen] for n in varying}
+            for name, value in changed.items():
+                values[chosen, place[name]] = value
+            waiting[chosen] = False
+        return _most_correlated(cov)
 
 
 def _carry(exchange: Callable[[Values], Values], values: Values, varying: tuple[str, ...], cov: Array) -> Array:

@@ -55,6 +55,8 @@ class TraceModel:
         Parameters that do not vary unless asked to.
     linear : tuple of str
         Parameters that the function is linear in, together: fits start from the best point of a grid of the others.
+    kinks : tuple of str
+        Times at which the curve has a kink or a jump: fits look for their best place on both sides of where they end.
     exchanges : tuple of callables
         Each takes arrays of the parameters and returns those that change, to others that give the same curve; NaN
         where there are none. They hold where all that change vary.
@@ -71,6 +73,7 @@ class TraceModel:
     units: Mapping[str, str] = field(default_factory=dict)
     fixed: tuple[str, ...] = ()
     linear: tuple[str, ...] = ()
+    kinks: tuple[str, ...] = ()
     exchanges: tuple[Callable[[Values], Values], ...] = ()
     ordered: Callable[[Values], Any] | None = None
     source: str = ""
@@ -147,7 +150,7 @@ _MODELS = {
             trivial,
             {"t0": (2.0, 0.0, 30.0), "ktl": (20.0, 1.0, 1e6), "delta": (0.07, 1e-5, 10.1),
              "beta": (0.0436275356035, 1e-5, 10.0), "offset": _BASE},
-            exchanges=(exchange_trivial,), ordered=ordered_trivial,
+            kinks=("t0",), exchanges=(exchange_trivial,), ordered=ordered_trivial,
         ),
         _built_in(
             maturation,
@@ -159,17 +162,18 @@ _MODELS = {
         _built_in(
             maturation_blocked,
             {"t0": _START, "G0": _AMOUNT, "Gu0": _AMOUNT, "km": _KM, "beta": _BETA, "offset": _BASE},
-            fixed=("km", "beta"), source=_EGFP,
+            fixed=("km", "beta"), kinks=("t0",), source=_EGFP,
         ),
         _built_in(
             two_stage,
             {"t0": _START, "ktl": _AMOUNT, "km": _KM, "beta": _BETA, "offset": _BASE},
-            fixed=("km", "beta"), source=_EGFP,
+            fixed=("km", "beta"), kinks=("t0",), source=_EGFP,
         ),
         _built_in(
             exponential_decay,
             {"amplitude": (100.0, 1.0, 1e4), "rate": (0.1, 1e-3, 1.0), "offset": (10.0, -1e3, 1e3),
              "t0": (0.0, 0.0, 100.0)},
+            kinks=("t0",),
         ),
     )
 }  # fmt: skip

@@ -9,53 +9,45 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import xarray as xr
 
-from scanfold import _apply
 from scanfold.traces.models import get_model
 from scanfold.traces.request import FittingRequest
 
 Array = npt.NDArray[np.float64]
-#: How many times and rates the grid has in each direction.
-TIMES, RATES = 16, 6
+#: How many times the grid has, fewer where they would lie closer than every second point of the traces.
+TIMES = (6, 16)
+#: How many rates it has, of one that varies, and of each of several.
+RATES = (12, 6)
 
 
-def starts(array: xr.DataArray, request: FittingRequest) -> dict[str, dict[str, Any]]:
-    """Return the parameters of a request as `scanfold.fit` takes them, with a start of its own for each trace.
+def grid_start(request: FittingRequest, x: Array) -> GridStart | None:
+    """Return what finds a start of its own for each trace at times x (n); None for a model that does not say how.
 
     What `model_params` gives stays as given.
     """
-    params = request.params()
     free = tuple(n for n in request.varying if n not in (request.model_params or {}))
-    if not set(free) & set(request.model.linear) or array.sizes["time"] < 2:
-        return params
-    settings = tuple((n, p["value"], p["min"], p["max"]) for n, p in params.items())
-    kernel = GridStart(request.model_type, settings, free, np.ascontiguousarray(array["time"].values, np.float64))
-    token = f"traces-start-{request.describe()}-{free}-{kernel.x.tobytes().hex()}"
-    found = _apply.apply_kernel(
-        kernel, array.drop_vars(list(array.coords)), core_dims=[["time"]], output={"start": len(free)}, token=token
-    )
-    return {n: p | ({"value": found.isel(start=free.index(n))} if n in free else {}) for n, p in params.items()}
+    if not set(free) & set(request.model.linear) or x.size < 2:
+        return None
+    settings = tuple((n, p["value"], p["min"], p["max"]) for n, p in request.params().items())
+    return GridStart(request.model_type, settings, free, x)
 
 
 @dataclass(frozen=True)
 class GridStart:
-    """Find starts for traces (N, n): the values of the free parameters (N, F)."""
+    """Find starts for traces (N, n): values of the free parameters (N each)."""
 
     model: str
     settings: tuple[tuple[str, float, float, float], ...]
     free: tuple[str, ...]
     x: Array
 
-    def __call__(self, data: npt.NDArray[np.generic]) -> Array:
+    def __call__(self, values: Array) -> dict[str, Array]:
         """Return the starts."""
         from scanfold.traces._start_kernels import best_of_grid, best_of_grid_with_gaps
 
-        values = np.array(data, np.float64, order="C")
         keep = np.isfinite(values)
         grid, linear, basis, base = make_grid(self.model, self.settings, self.free, self.x.tobytes())
         ends = {n: (low, high) for n, _, low, high in self.settings}
@@ -71,10 +63,10 @@ class GridStart:
                 else:
                     best_of_grid(basis, base, values[rows], low, high, index, solved)
                 chosen[rows], coefficients[rows] = index, solved
-        columns = [
-            coefficients[:, linear.index(n)] if n in linear else np.clip(grid[n][chosen], *ends[n]) for n in self.free
-        ]
-        return np.stack(columns, axis=1)
+        return {
+            n: coefficients[:, linear.index(n)] if n in linear else np.clip(grid[n][chosen], *ends[n])
+            for n in self.free
+        }
 
 
 @lru_cache(maxsize=8)
@@ -84,10 +76,9 @@ def make_grid(
     """Return the points of a grid, the linear parameters, their curves (G, L, n), and what does not depend on them."""
     model, x = get_model(name), np.frombuffer(times)
     value = {n: v for n, v, _, _ in settings}
-    axes = {}
-    for n, v, low, high in settings:
-        if n in free and n not in model.linear:
-            axes[n] = np.append(_axis(model.units.get(n, ""), low, high, x), v)
+    searched = [s for s in settings if s[0] in free and s[0] not in model.linear]
+    rates = RATES[sum(model.units.get(n) == "1/h" for n, *_ in searched) > 1]
+    axes = {n: np.append(_axis(model.units.get(n, ""), low, high, x, rates), v) for n, v, low, high in searched}
     points = np.array(list(itertools.product(*axes.values()))).reshape(-1, len(axes))
     grid = {n: np.full(len(points), v) for n, v in value.items()}
     grid |= {n: points[:, i] for i, n in enumerate(axes)}
@@ -105,13 +96,14 @@ def make_grid(
     return grid, linear, np.ascontiguousarray(basis), np.ascontiguousarray(base if base.any() else base[:0])
 
 
-def _axis(units: str, low: float, high: float, x: Array) -> Array:
+def _axis(units: str, low: float, high: float, x: Array, rates: int) -> Array:
     """Return the values of a time or a rate that the grid has, within its bounds and what the trace can tell."""
     span, step = float(np.ptp(x)), float(np.median(np.diff(np.sort(x))))
     if units == "h":
         first, last = max(low, float(x.min()) - 1.0), min(high, float(x.min()) + 0.8 * span)
-        return np.linspace(first, last, TIMES + 2)[1:-1] if first < last else np.zeros(0)
+        count = int(np.clip((last - first) / (2.0 * step), *TIMES)) if step > 0.0 else 0
+        return np.linspace(first, last, count + 2)[1:-1] if first < last else np.zeros(0)
     if units == "1/h" and span > 0.0 and step > 0.0:
         first, last = max(low, 0.1 / span), min(high, 1.0 / step)
-        return np.geomspace(first, last, RATES) if first < last else np.zeros(0)
+        return np.geomspace(first, last, rates) if first < last else np.zeros(0)
     return np.zeros(0)
