@@ -3,20 +3,11 @@
 import numpy as np
 
 from scanfold._jit_kernels import jit
+from scanfold.fitting._lm_kernels import dot
 
 _jit = jit()
-# Sums may be reordered by the compiler, always in the same way: they vectorise.
-_fast = jit(fastmath={"reassoc", "contract", "nsz"})
 #: What is added to the diagonal of the normal equations, in parts of it, so that curves that are alike have a solution.
 RIDGE = 1.0e-10
-
-
-@_fast
-def _dot(a, b):
-    total = 0.0
-    for i in range(a.size):
-        total += a[i] * b[i]
-    return total
 
 
 @_jit
@@ -55,7 +46,7 @@ def inverses(basis, out):
     for g in range(points):
         for j in range(size):
             for k in range(j + 1):
-                grams[g, j, k] = grams[g, k, j] = _dot(basis[g, j], basis[g, k])
+                grams[g, j, k] = grams[g, k, j] = dot(basis[g, j], basis[g, k])
         for j in range(size):
             unit[:] = 0.0
             unit[j] = 1.0
@@ -95,16 +86,16 @@ def best_of_grid(basis, base, data, low, high, chosen, coefficients):
         row = data[r]
         for j in range(size):
             if same[j]:
-                rhs[j] = _dot(basis[0, j], row)
+                rhs[j] = dot(basis[0, j], row)
         for g in range(points):
             cost = 0.0
             if base.shape[0]:
                 for i in range(n):
                     rest[i] = row[i] - base[g, i]
-                cost = _dot(rest, rest)
+                cost = dot(rest, rest)
             for j in range(size):
                 if not same[j]:
-                    rhs[j] = _dot(basis[g, j], rest if base.shape[0] else row)
+                    rhs[j] = dot(basis[g, j], rest if base.shape[0] else row)
             for j in range(size):
                 value = 0.0
                 for k in range(size):
@@ -132,11 +123,11 @@ def best_of_grid_with_gaps(basis, base, data, keep, low, high, chosen, coefficie
                 for j in range(size):
                     curves[j, i] = basis[g, j, i] if keep[r, i] else 0.0
             for j in range(size):
-                rhs[j] = _dot(curves[j], rest)
+                rhs[j] = dot(curves[j], rest)
                 for k in range(j + 1):
-                    gram[j, k] = gram[k, j] = _dot(curves[j], curves[k])
+                    gram[j, k] = gram[k, j] = dot(curves[j], curves[k])
             _solve(gram, rhs, low, high, work, solution)
-            cost = _dot(rest, rest) + _cost(gram, rhs, solution)
+            cost = dot(rest, rest) + _cost(gram, rhs, solution)
             if cost < lowest:
                 lowest = cost
                 chosen[r] = g
