@@ -19,7 +19,7 @@ import threadpoolctl
 import xarray as xr
 
 from scanfold import runs
-from scanfold.conventions import RunError
+from scanfold.conventions import InputError, RunError
 from scanfold.runs import workers as places
 
 from . import toys
@@ -290,3 +290,31 @@ def test_lost_workers_are_started_again(monkeypatch):
             return len(workers._client.nthreads()) == wanted
 
         wait_for(restored)
+
+
+def test_a_store_is_known_as_ours_from_its_first_file_on(tmp_path, monkeypatch):
+    """Whatever file is the last that is written, the same lines go on."""
+    from scanfold.runs import layout
+
+    class Lost(Exception):
+        pass
+
+    for function in ("_write_eager", "_create_array", "_write_root"):
+        original = getattr(layout, function)
+
+        def die(*args, original=original):
+            original(*args)
+            raise Lost
+
+        store = tmp_path / f"{function}.zarr"
+        with monkeypatch.context() as patch, pytest.raises(Lost):
+            patch.setattr(layout, function, die)
+            runs.save(toys.maps(toys.scan()), store, progress=False)
+        toys.same(runs.save(toys.maps(toys.scan()), store, progress=False), toys.maps(toys.scan()))
+
+
+def test_a_refused_run_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sysconf", lambda name: 1000)
+    with pytest.raises(InputError, match="use smaller chunks"):
+        runs.save(toys.maps(toys.scan()), tmp_path / "a.zarr", progress=False)
+    assert list(tmp_path.iterdir()) == []

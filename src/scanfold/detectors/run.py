@@ -30,7 +30,7 @@ from scanfold.detectors.statistics import cluster_statistics
 from scanfold.detectors.templates import templates
 from scanfold.detectors.validation import planted_shifts, split_half
 from scanfold.detectors.virtual import DISC, virtual_maps
-from scanfold.runs import save
+from scanfold.runs import save, writing
 
 
 def polarisation_map(
@@ -124,10 +124,12 @@ def polarisation_map(
     everything = run.maps(stats)
     with run.timed("saving"):
         saved = save(everything, run.folder.path / "polar_map.zarr", resume=False, progress=False)
-        run.folder.write(everything, run.options)
-    with run.timed("figures"):
+        with writing(run.folder.hidden):
+            run.folder.write(everything, run.options)
+    with run.timed("figures"), writing(run.folder.hidden):
         run.folder.draw(everything, run.options)
-    run.folder.log(run.options, run.described(everything), run.seconds, run.notes)
+    with writing(run.folder.hidden):
+        run.folder.log(run.options, run.described(everything), run.seconds, run.notes)
     return saved
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from scanfold.conventions import InputError, RunError, ScanError, fingerprint, versions
-from scanfold.runs.ledger import Ledger, differences, replace_file
+from scanfold.runs.ledger import Ledger, differences, replace_file, writing
 from scanfold.runs.progress import Progress
 from scanfold.runs.scheduler import DEATHS_WHOLE, IN_FLIGHT, RETRIES, kind_of
-from scanfold.runs.worker import HOPELESS, attempt
+from scanfold.runs.worker import attempt
 from scanfold.runs.workers import Workers, find_workers
 
 _PARTIAL = re.compile(r"\..+\.[0-9a-f]{32}\.partial")
@@ -207,18 +207,10 @@ def run_file(task: FileTask, work: Work, identity: Mapping[str, Any], limit: int
         content, info = work(task.source)
         before = _digest(task.target.read_bytes()) if task.target.exists() else None
         entry = {"identity": identity, "input": source, "sha256": _digest(content), "before": before, **info}
-        try:
-            # First the entry: a result without one would be taken for somebody else's.
-            ledger.finish(task.name, entry)
-            with replace_file(task.target) as temporary:
-                temporary.write_bytes(content)
-        except OSError as error:
-            if error.errno in HOPELESS:
-                raise RunError(
-                    f"cannot write to {task.target.parent}: {error.strerror or error}; "
-                    "make room or access, then run the same lines again: what is finished is kept"
-                ) from error
-            raise
+        # First the entry: a result without one would be taken for somebody else's.
+        ledger.finish(task.name, entry)
+        with writing(ledger.folder), replace_file(task.target) as temporary:
+            temporary.write_bytes(content)
         return info
 
 

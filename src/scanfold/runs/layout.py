@@ -40,8 +40,10 @@ def create(ds: xr.Dataset, groups: Sequence[Group], store: Path, *, compress: bo
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Object at .scanfold")
         warnings.filterwarnings("ignore", message="Consolidated metadata")
+        # First, and at one stroke: from here on the store is known as ours, whatever happens.
+        ours = {"zarr_format": 3, "node_type": "group", "attributes": {"scanfold_format": STORE_FORMAT}}
+        write_json(store / "zarr.json", ours)
         root = zarr.open_group(str(store), mode="a", zarr_format=3, **zarr_options(store))
-        root.attrs["scanfold_format"] = STORE_FORMAT  # first: from here on the store is known as ours
         _write_eager(ds.drop_vars(lazy), store, codecs)
         for name in lazy:
             _create_array(root, str(name), ds.variables[name], chunks.get(str(name), {}), codecs)
@@ -63,7 +65,8 @@ def _create_array(root: Any, name: str, variable: xr.Variable, cut: Mapping[str,
 
 
 def _write_eager(ds: xr.Dataset, store: Path, codecs: Sequence[Any]) -> None:
-    eager = ds.drop_encoding().drop_attrs(deep=False)
+    # xarray replaces the attributes of the root: what tells that the store is ours must be among the new ones.
+    eager = ds.drop_encoding().drop_attrs(deep=False).assign_attrs(scanfold_format=STORE_FORMAT)
     # Strings of fixed length have no stable form in zarr v3.
     strings = {n: v.astype(object) for n, v in eager.variables.items() if v.dtype.kind == "U"}
     eager = eager.assign_coords({n: v for n, v in strings.items() if n in eager.coords})

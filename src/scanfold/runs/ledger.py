@@ -6,6 +6,7 @@ of chunks proves nothing; only an entry here does.
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -13,7 +14,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,55 @@ import numpy as np
 import xarray as xr
 
 from scanfold._paths import location
-from scanfold.conventions import STORE_FORMAT, InputError, InputTypeError, is_url, provenance
+from scanfold.conventions import (
+    STORE_FORMAT,
+    InputError,
+    InputTypeError,
+    RunError,
+    ScanError,
+    is_url,
+    place,
+    provenance,
+)
 from scanfold.runs.writers import only_writer
 
 #: Memory addresses in dask names: they change from process to process and mean nothing.
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+
+
+#: Failures to write that trying again does not cure.
+HOPELESS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def writing(ledger: Path) -> Iterator[None]:
+    """Say in one sentence why a result cannot be written.
+
+    Parameters
+    ----------
+    ledger : Path
+        The folder ``.scanfold`` beside the results; it is gone once they are deleted.
+
+    Raises
+    ------
+    RunError
+        If the disk is full or read-only, or the results were deleted.
+    """
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, ScanError):
+            raise
+        if not is_url(ledger) and not ledger.is_dir():
+            raise RunError(
+                f"{ledger.parent} was deleted while this run wrote to it; run the same lines again to start over"
+            ) from error
+        if error.errno in HOPELESS or isinstance(error, PermissionError):
+            raise RunError(
+                f"cannot write to {ledger.parent}{place()}: {error.strerror or error}; "
+                "make room or access, then run the same lines again: what is finished is kept"
+            ) from error
+        raise
 
 
 @contextmanager
@@ -105,12 +150,13 @@ class Ledger:
 
     def write(self, content: Mapping[str, Any]) -> None:
         """Keep identity and plan."""
-        write_json(self.plan_path, dict(content))
+        self._write(self.plan_path, content)
 
     def prepare(self) -> None:
         """Make the folders, and sweep what a killed run left half-done."""
         for folder in (self.blocks, self.failed, self.attempts, self.prologue, self.parts):
-            make(folder)
+            with writing(self.folder):
+                make(folder)
         if not is_url(self.store):  # objects appear whole
             for stale in self.store.rglob("*.partial"):
                 stale.unlink(missing_ok=True)
@@ -132,7 +178,7 @@ class Ledger:
 
     def finish(self, block: str, entry: Mapping[str, Any]) -> None:
         """Record a block as finished; its chunks must be on disk."""
-        write_json(self.blocks / f"{block}.json", dict(entry))
+        self._write(self.blocks / f"{block}.json", entry)
 
     def finished(self) -> dict[str, dict[str, Any]]:
         """Return all finished blocks."""
@@ -145,7 +191,7 @@ class Ledger:
 
     def fail(self, block: str, traceback: str) -> None:
         """Record why a block could not be computed."""
-        write_json(self.failed / f"{block}.json", {"block": block, "traceback": traceback})
+        self._write(self.failed / f"{block}.json", {"block": block, "traceback": traceback})
 
     def part(self, block: str, units: tuple[int, int]) -> Path:
         """Return the file that keeps some positions of a block."""
@@ -164,7 +210,19 @@ class Ledger:
         """Keep the value of a prologue."""
         buffer = io.BytesIO()
         np.save(buffer, value, allow_pickle=False)
-        write_whole(self.value_path(key), buffer.getvalue())
+        with writing(self.folder):
+            write_whole(self.value_path(key), buffer.getvalue())
+
+    def _write(self, path: Path, content: Mapping[str, Any]) -> None:
+        with writing(self.folder):
+            write_json(path, dict(content))
+
+    def withdraw(self) -> None:
+        """Remove what a run that was refused has made: it has no plan yet."""
+        if not is_url(self.store) and not self.plan_path.exists():
+            shutil.rmtree(self.folder, ignore_errors=True)
+            with suppress(OSError):
+                self.store.rmdir()  # only if it is empty
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -183,9 +241,10 @@ class Ledger:
     def complete(self) -> None:
         """Mark the store as finished."""
         path = self.store / "zarr.json"
-        root = json.loads(content_of(path) or b"")
+        with writing(self.folder):
+            root = json.loads(content_of(path) or b"{}")
         root["attributes"]["scanfold_complete"] = True
-        write_json(path, root)
+        self._write(path, root)
 
 
 def store_path(store: str | os.PathLike[str]) -> Path:
@@ -237,7 +296,7 @@ def state(store: Path) -> str:
 
 def _holds_nothing(store: Path) -> bool:
     """Tell whether nothing would be lost: the folder is empty, or its run was killed before the root was written."""
-    return {p.name for p in store.iterdir()} <= {".scanfold"}
+    return {p.name for p in store.iterdir() if not p.name.endswith(".partial")} <= {".scanfold"}
 
 
 def identity(ds: xr.Dataset) -> dict[str, Any]:

@@ -15,12 +15,12 @@ import xarray as xr
 
 from scanfold import conventions
 from scanfold._paths import zarr_options
-from scanfold.conventions import InputTypeError, RunError
+from scanfold.conventions import InputError, InputTypeError, RunError
 from scanfold.runs import graph as graphs
 from scanfold.runs import ledger as ledgers
 from scanfold.runs import plan
 from scanfold.runs.layout import create
-from scanfold.runs.ledger import Ledger
+from scanfold.runs.ledger import Ledger, writing
 from scanfold.runs.progress import Progress
 from scanfold.runs.scheduler import Run
 from scanfold.runs.worker import try_rows
@@ -148,7 +148,11 @@ def compute_to(
     with ledger.locked():
         if is_finished(ledger, work, resume):  # another run ended between the look and the lock
             return open_store(path)
-        _compute(ds, ledger, work, resume, progress, groups, compress, label)
+        try:
+            _compute(ds, ledger, work, resume, progress, groups, compress, label)
+        except InputError:
+            ledger.withdraw()
+            raise
     return open_store(path)
 
 
@@ -187,7 +191,8 @@ def _compute(
                 scan.groups = plan.from_json(kept["plan"])
             else:
                 scan.groups = list(groups) if groups is not None else _fit(scan, workers, label if show else None)
-                create(ds, scan.groups, ledger.store, compress=compress)
+                with writing(ledger.folder):
+                    create(ds, scan.groups, ledger.store, compress=compress)
                 content = {"run": scan.run, "identity": work, "plan": plan.to_json(scan.groups), "ready": True}
                 ledger.write(content)
             _blocks(scan, ledger, workers, total, show, label)
@@ -274,7 +279,8 @@ def _whole(scan: plan.Scan, ledger: Ledger, workers: Workers) -> None:
         if ledger.entry(f"whole.{name}") is None:
             keys = scan.keys(name)
             (value,) = workers.compute(graphs.cut(scan.graph, keys), keys)
-            zarr.open_array(f"{ledger.store}/{name}", mode="r+", **zarr_options(ledger.store))[...] = value
+            with writing(ledger.folder):
+                zarr.open_array(f"{ledger.store}/{name}", mode="r+", **zarr_options(ledger.store))[...] = value
             ledger.finish(f"whole.{name}", {"positions": 0})
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import io
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,9 @@ from dask.local import get_sync
 
 from scanfold import _apply
 from scanfold._paths import location, zarr_options
-from scanfold.conventions import RunError, place
+from scanfold.conventions import is_url
 from scanfold.runs import graph as graphs
-from scanfold.runs.ledger import Ledger, content_of, make, write_whole
-
-#: Failures to write that trying again does not cure.
-HOPELESS = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EFBIG}
+from scanfold.runs.ledger import Ledger, content_of, make, write_whole, writing
 
 Slices = tuple[slice, ...]
 
@@ -112,8 +110,9 @@ def run_fragment(block: Block, units: tuple[int, int], max_attempts: int) -> dic
         buffer = io.BytesIO()
         np.savez(buffer, **kept)
         path = ledger.part(block.name, units)
-        make(path.parent)
-        write_whole(path, buffer.getvalue())
+        with writing(ledger.folder):
+            make(path.parent)
+            write_whole(path, buffer.getvalue())
         return {"state": "done"}
 
 
@@ -156,22 +155,30 @@ def compute(block: Block) -> dict[Any, np.ndarray]:
 
 def finish(block: Block, arrays: dict[str, np.ndarray], **more: Any) -> dict[str, Any]:
     """Write the whole chunks of a block, and only then its ledger entry."""
-    for target in block.targets:
+    ledger = Ledger(location(block.store))
+    with writing(ledger.folder):
         try:
-            _open(block.store, target.name, block.run)[target.region] = arrays[target.name]
-        except OSError as error:
-            if error.errno in HOPELESS or isinstance(error, PermissionError):
-                raise RunError(
-                    f"cannot write to {block.store}{place()}: {error.strerror or error}; "
-                    "make room or access, then run the same lines again: what is finished is kept"
-                ) from error
-            raise
+            if not is_url(ledger.store):
+                ledger.blocks.stat()  # zarr would make the folders of a store that is gone again
+            for target in block.targets:
+                _open(block.store, target.name, block.run)[target.region] = arrays[target.name]
+        finally:
+            if not is_url(ledger.store) and not ledger.blocks.exists() and not (ledger.store / "zarr.json").exists():
+                _clear_away(ledger.store, [target.name for target in block.targets])
     entry: dict[str, Any] = {"state": "done", "positions": block.positions, **more}
     if block.status and "status" in arrays:
         found, counts = np.unique(arrays["status"], return_counts=True)
         entry["status"] = {str(int(v)): int(n) for v, n in zip(found, counts, strict=True)}
-    Ledger(location(block.store)).finish(block.name, entry)
+    ledger.finish(block.name, entry)
     return entry
+
+
+def _clear_away(store: Path, names: Sequence[str]) -> None:
+    """Remove chunks that were being written while their store was deleted."""
+    for name in names:
+        shutil.rmtree(store / name, ignore_errors=True)
+    with suppress(OSError):
+        store.rmdir()
 
 
 def try_rows(block: Block, rows: int, max_attempts: int | None = None) -> dict[str, float]:
@@ -344,7 +351,8 @@ def attempt(ledger: Ledger, name: str, limit: int | None) -> Iterator[bool]:
     starts = content_of(marker) or b""
     allowed = len(starts) < limit
     if allowed:
-        marker.write_bytes(starts + b"x")
+        with writing(ledger.folder):
+            marker.write_bytes(starts + b"x")
     try:
         yield allowed
     finally:

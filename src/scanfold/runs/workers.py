@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from scanfold._paths import exists
@@ -19,6 +19,8 @@ from scanfold.runs.worker import limit_libraries, single_threaded_libraries
 
 #: Seconds without any worker after which a run gives up, and with too few after which they are asked for again.
 PATIENCE, RESCALE = 60.0, 5.0
+#: Silence after which a worker of a cluster of our own is taken for dead.
+TTL = "60s"
 #: Bytes that a worker process takes before any data.
 BASE = 200 * 2**20
 #: Fewer positions than this are not worth starting processes for.
@@ -101,6 +103,7 @@ class Cluster:
 
     def __init__(self, client: Any, cluster: Any = None, wanted: int = 0):
         self._client, self._cluster = client, cluster
+        self._address = client.scheduler.address
         self._finished: queue.Queue[tuple[Any, Any]] = queue.Queue()
         self._futures: dict[int, Any] = {}
         self._last_seen = self._complete = time.monotonic()
@@ -121,7 +124,8 @@ class Cluster:
         import cloudpickle
 
         payload = cloudpickle.dumps((function, arguments))
-        future = self._client.submit(_call, payload, pure=False, retries=0)
+        with self._connected():
+            future = self._client.submit(_call, payload, pure=False, retries=0)
         self._futures[id(future)] = future
         future.add_done_callback(lambda f: self._finished.put((job, f)))
 
@@ -139,7 +143,8 @@ class Cluster:
         from distributed import KilledWorker
 
         try:
-            return list(self._client.get(graphs.optimise(graph, keys), list(keys)))
+            with self._connected():
+                return list(self._client.get(graphs.optimise(graph, keys), list(keys)))
         except KilledWorker as error:
             raise RunError(
                 f"a small step over the whole scan killed its workers, most likely for want of memory ({error}); "
@@ -174,13 +179,14 @@ class Cluster:
         Raises
         ------
         RunError
-            If there has been no worker for a minute.
+            If there has been no worker for a minute, or the scheduler is gone.
         """
         now = time.monotonic()
-        if now - self._checked < 1.0:
+        if now - self._checked < 1.0 and self._client.status == "running":
             return
         self._checked = now
-        threads = self._client.nthreads()
+        with self._connected():
+            threads = self._client.nthreads()
         if threads:
             self._last_seen, self.threads = now, sum(threads.values())
         if len(threads) >= self._wanted:
@@ -201,9 +207,25 @@ class Cluster:
                 self._cluster.workers.pop(name, None)
         self._cluster.scale(self._wanted)
 
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        """Say so if the scheduler is gone; the client has tried to reach it again for some time then."""
+        from distributed.comm import CommClosedError
+
+        try:
+            yield
+        except Exception as error:
+            if self._client.status == "running" and not isinstance(error, CommClosedError):
+                raise
+            raise RunError(
+                f"the scheduler at {self._address} does not answer any more; start it and its workers again, "
+                "then run the same lines again: what is finished is kept"
+            ) from None
+
     def stop(self) -> None:
         """Give up what has not ended."""
-        self._client.cancel(list(self._futures.values()), force=True)
+        with suppress(RunError), self._connected():
+            self._client.cancel(list(self._futures.values()), force=True)
         self._futures.clear()
 
 
@@ -264,7 +286,7 @@ def local_cluster(workers: int, memory: int | None = None) -> Iterator[tuple[Any
     from distributed import Client, LocalCluster
     from distributed.system import MEMORY_LIMIT
 
-    settings = {"distributed.scheduler.worker-ttl": "60s", "distributed.scheduler.allowed-failures": 20}
+    settings = {"distributed.scheduler.worker-ttl": TTL, "distributed.scheduler.allowed-failures": 20}
     environment = dict(os.environ)
     with _hidden_main(), dask.config.set(settings):
         try:
