@@ -314,7 +314,7 @@ def test_a_store_is_known_as_ours_from_its_first_file_on(tmp_path, monkeypatch):
 
 
 def test_a_refused_run_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "sysconf", lambda name: 1000)
+    monkeypatch.setattr(os, "sysconf", lambda name: 50)
     with pytest.raises(InputError, match="use smaller chunks"):
         runs.save(toys.maps(toys.scan()), tmp_path / "a.zarr", progress=False)
     assert list(tmp_path.iterdir()) == []
