@@ -26,6 +26,7 @@ CASES = (
     "grouping",
     "traces",
     "detectors",
+    "inputs",
 )
 
 

@@ -14,7 +14,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
@@ -37,6 +37,10 @@ class ScanError(Exception):
 
 class InputError(ScanError, ValueError):
     """A value from the user that cannot be used; raised before any computing."""
+
+
+class ReadError(OSError, InputError):
+    """Data that the system could not read when it was asked for; an OSError, so that a run tries again."""
 
 
 class InputTypeError(ScanError, TypeError):
@@ -71,11 +75,62 @@ def one_of(*valid: str) -> Callable[[object], str]:
     """
 
     def take(value: object) -> str:
-        if value not in valid:
+        if not isinstance(value, str) or value not in valid:
             raise unknown("word", value, valid)
-        return str(value)
+        return value
 
     return take
+
+
+#: Characters of a configuration, and how deeply it may be nested.
+MOST_YAML, DEEPEST_YAML = 2**20, 20
+
+
+def read_yaml(path: str | os.PathLike[str]) -> Any:
+    """Read a configuration in YAML or JSON: plain values, lists and mappings, nothing that runs or refers back.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it holds anything else.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "run.yaml"
+    >>> _ = path.write_text("dim: energy")
+    >>> read_yaml(path)
+    {'dim': 'energy'}
+    """
+    import yaml
+
+    class Plain(yaml.SafeLoader):
+        """The safe loader of PyYAML without what can grow: aliases, and lists in lists in lists."""
+
+        depth = 0
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise InputError("it refers back to a part of itself (*name); write it out")
+            self.depth += 1
+            if self.depth > DEEPEST_YAML:
+                raise InputError(f"it is nested more than {DEEPEST_YAML} deep")
+            node = super().compose_node(parent, index)
+            self.depth -= 1
+            return node
+
+    where = f"cannot read the configuration {path}"
+    try:
+        if os.stat(path).st_size > MOST_YAML:
+            raise InputError(f"it is larger than {MOST_YAML:,} bytes")
+        return yaml.load(Path(path).read_text(encoding="utf-8"), Plain)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    except OSError as error:
+        raise InputError(f"{where}: {error.strerror}") from None
+    except Exception as error:  # of many kinds, for a number of 5,000 digits or a 99th of May
+        text = " ".join(str(error).split())
+        raise InputError(f"{where}: it is not plain YAML: {text[:300]}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +251,7 @@ def primary(obj: xr.Dataset | xr.DataArray) -> xr.DataArray:
 
 def require_dim(array: xr.DataArray, dim: str) -> None:
     """Raise unless `dim` is a dimension of `array`."""
-    if dim not in array.dims:
+    if not isinstance(dim, Hashable) or dim not in array.dims:
         raise unknown("dimension", dim, map(str, array.dims))
 
 
@@ -222,11 +277,16 @@ def fingerprint(path: str | os.PathLike[str]) -> dict[str, Any]:
     A directory (a zarr store) has the total size and the latest time of all its files, so that a changed
     chunk is a changed input. What is behind a URL has the tag (ETag) or time that its server gives, a store there
     those of all its objects; a web server, which cannot list them, those of the store's metadata only.
+
+    Raises
+    ------
+    InputError
+        If something in a zarr store is a link to a place outside of it: what it shows would not be the store's.
     """
     if is_url(path):
         return _remote_fingerprint(str(path))
     resolved = Path(path).resolve()
-    stats = [entry.stat() for entry in _files(resolved)] if resolved.is_dir() else [resolved.stat()]
+    stats = [entry.stat() for entry in _files(resolved, resolved)] if resolved.is_dir() else [resolved.stat()]
     return {
         "path": str(resolved),
         "size": sum(s.st_size for s in stats),
@@ -270,12 +330,23 @@ def _tag(about: Mapping[str, Any]) -> str:
     return str(next((about[name] for name in names if about.get(name)), about.get("size")))
 
 
-def _files(folder: str | Path) -> Iterator[os.DirEntry[str]]:
+#: What makes a folder a zarr store.
+ZARR_FILES = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
+
+
+def _files(folder: str | Path, root: Path) -> Iterator[os.DirEntry[str]]:
+    """Yield the files below a folder; links to folders are not followed, since they may lead in circles."""
+    store = any((root / name).exists() for name in ZARR_FILES)
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_dir():
-                yield from _files(entry.path)
-            else:
+            if entry.is_symlink() and store and not Path(entry.path).resolve().is_relative_to(root):
+                raise InputError(
+                    f"{entry.path!r} is a link to {os.path.realpath(entry.path)!r}, outside of the store "
+                    f"{str(root)!r}; put a copy in its place"
+                )
+            if entry.is_dir(follow_symlinks=False):
+                yield from _files(entry.path, root)
+            elif entry.is_file():
                 yield entry
 
 

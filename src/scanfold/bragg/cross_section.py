@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scanfold.bragg.constants import EXTINCTIONS
 from scanfold.bragg.materials import Material, materials
 from scanfold.conventions import InputError, InputTypeError, unknown
+from scanfold.io.arrays import reading
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -178,7 +179,10 @@ class CrossSection:
         path = Path(csv_file)
         if not path.is_file():
             raise InputError(f"no file {str(csv_file)!r}; expected a table of texture components from MTEX")
-        table = pd.read_csv(path)
+        with reading(path):
+            table = pd.read_csv(path)
+            columns = {str(c): pd.to_numeric(table[c], errors="coerce") for c in table.columns}
+            table = pd.DataFrame(columns, dtype=float)
         base = _material("material", material)
         name = short_name or base.name.split("_")[-1].replace("-", "_")
         volume = _column(table, "volume_mtex", "volume")
@@ -206,7 +210,11 @@ def _direction(columns: list[Array], i: int) -> tuple[float, float, float]:
 def _column(table: pd.DataFrame, *names: str) -> Array:
     for name in names:
         if name in table.columns:
-            return table[name].to_numpy(np.float64)
+            values = table[name].to_numpy(np.float64)
+            if not np.isfinite(values).all():
+                row = int(np.flatnonzero(~np.isfinite(values))[0])
+                raise InputError(f"the table has no number in column {name!r}, row {row + 1}")
+            return values
     raise InputError(f"the table has no column {names[0]!r}; it has {', '.join(map(str, table.columns))}")
 
 

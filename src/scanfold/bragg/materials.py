@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scanfold.conventions import InputError, InputTypeError, unknown
+from scanfold.io.arrays import reading
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,8 @@ def register_material(source: str | Path, name: str | None = None) -> Material:
         path = Path(source)
         if not path.is_file():
             raise InputError(f"no file {text!r}; expected a .ncmat file, or NCMAT text, which begins with 'NCMAT'")
-        text, name = path.read_text(), name or path.name.removesuffix(".ncmat")
+        with reading(path):
+            text, name = path.read_text(encoding="utf-8"), name or path.name.removesuffix(".ncmat")
     if not name:
         raise InputError("NCMAT text has no name; give one: register_material(text, name='my_alloy')")
     material = Material(name.removesuffix(".ncmat"), text)

@@ -161,7 +161,7 @@ def _from_json(file: Path) -> tuple[xr.Dataset, Data | None, dict[str, Any]]:
     try:
         fits = from_plain(content["fits"])
         kept = Data(with_transmission(from_plain(content["data"]))) if "data" in content else None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(f"{str(file)!r} is damaged: {type(error).__name__}: {error}") from None
     return fits, kept, content
 

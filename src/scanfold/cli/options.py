@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from scanfold.conventions import InputError, one_of, unknown
+from scanfold.conventions import InputError, one_of, read_yaml, unknown
 
 _SETTING = re.compile(r"(value|min|max|vary|expr)=")
 _WORDS = {"true": True, "yes": True, "false": False, "no": False}
@@ -28,14 +27,14 @@ def number(value: object) -> float:
         if not isinstance(value, int | float | str) or isinstance(value, bool):
             raise ValueError
         return float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise InputError(f"{value!r}; expected a number") from None
 
 
 def whole(value: object) -> int:
     """Take a whole number, at least 1."""
     found = number(value)
-    if found != int(found) or found < 1:
+    if not found.is_integer() or found < 1:
         raise InputError(f"{value!r}; expected a whole number, at least 1")
     return int(found)
 
@@ -220,14 +219,7 @@ def read_config(path: str) -> dict[str, Any]:
     InputError
         If there is no such file, it is no mapping, or it has options that are not known.
     """
-    import yaml
-
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"--config {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"--config {path} is not plain YAML: {' '.join(str(error).split())}") from None
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise InputError(f"--config {path} holds a {type(content).__name__}; expected lines such as dim: raman_shift")
     valid = ["file", *_BY_NAME]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from scanfold.conventions import InputError, InputTypeError, one_of, unknown
+from scanfold.conventions import InputError, InputTypeError, one_of, read_yaml, unknown
 
 Config = dict[str, dict[str, Any]]
 #: Units of sizes in reciprocal space, as they are written, and as they are kept.
@@ -23,7 +22,7 @@ def _number(value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise ValueError
         found = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise InputTypeError("a number") from None
     if not np.isfinite(found):
         raise InputError("a finite number")
@@ -173,7 +172,7 @@ def resolve(config: Mapping[str, Any] | str | os.PathLike[str] | None) -> Config
     Traceback (most recent call last):
     scanfold.conventions.InputError: unknown key of templates 'top_precent'; did you mean 'top_percent'? Valid: ...
     """
-    content, name = (config, "config") if config is None or isinstance(config, Mapping) else (_read(config), config)
+    content, name = (config, "config") if config is None or isinstance(config, Mapping) else (read_yaml(config), config)
     given = {} if content is None else content
     if not isinstance(given, Mapping):
         raise InputTypeError(f"{name} holds a {type(given).__name__}; expected sections such as templates:")
@@ -210,17 +209,6 @@ def _misplaced(name: str) -> InputError | None:
     """Return the error for a key that belongs to another section."""
     homes = [k.section for k in KEYS if k.name == name]
     return InputError(f"{name} stands in the wrong place; write it under {homes[0]}:") if homes else None
-
-
-def _read(path: str | os.PathLike[str]) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read the configuration {str(path)!r}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{str(path)!r} is not plain YAML: {' '.join(str(error).split())}") from None
 
 
 def as_yaml(config: Config, *, explained: bool = False) -> str:

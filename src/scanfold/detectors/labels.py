@@ -13,13 +13,14 @@ import numpy.typing as npt
 import xarray as xr
 
 from scanfold.conventions import InputError, InputTypeError
+from scanfold.io.formats import existing
 
 #: The label of positions that belong to no cluster.
 NOISE = -1
 #: Names under which clusterings keep their labels in an NPZ file, the better one first.
 NAMES = ("cluster_labels", "labels")
-#: Bytes that a file of labels may take.
-MOST = 2**31
+#: Bytes that labels may take at each position, and at least in all: a file that claims more is no file of labels.
+EACH, MOST = 8 * 256, 2**20
 
 LabelsLike = xr.DataArray | npt.ArrayLike | str | os.PathLike[str]
 
@@ -48,8 +49,14 @@ class Labels:
         return int(self.names.size)
 
 
-def read_labels(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
+def read_labels(path: str | os.PathLike[str], positions: int | None = None) -> npt.NDArray[Any]:
     """Read labels from ``.npy`` or ``.npz``: ``cluster_labels``, else ``labels``, else the only array.
+
+    Parameters
+    ----------
+    path : path
+    positions : int, optional
+        Of the scan: a file that claims labels or weights for many more is refused before it is read.
 
     Raises
     ------
@@ -64,10 +71,11 @@ def read_labels(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
     >>> read_labels(path)
     array([0, 1, 0])
     """
-    file = Path(path)
+    file = Path(existing(path))
     if not file.is_file():
-        raise InputError(f"no file of labels {str(path)!r}; pass a .npy or .npz file, or an array")
-    if file.stat().st_size > MOST:
+        raise InputError(f"{str(path)!r} is a folder; pass a .npy or .npz file of labels, or an array")
+    most = max(EACH * (2**24 if positions is None else positions), MOST)
+    if file.stat().st_size > most:
         raise InputError(f"{str(path)!r} has {file.stat().st_size:,} bytes, too many for one label at each position")
     try:
         # A memory map first: a header that claims more than the file has is refused without being believed.
@@ -75,14 +83,14 @@ def read_labels(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
         if isinstance(found, np.ndarray):
             return np.array(found)
         with found:
-            return _member(found, str(path))
+            return _member(found, str(path), most)
     except InputError:
         raise
     except Exception as error:
         raise InputError(f"cannot read labels from {str(path)!r}: {type(error).__name__}: {error}") from error
 
 
-def _member(archive: Any, path: str) -> npt.NDArray[Any]:
+def _member(archive: Any, path: str, most: int) -> npt.NDArray[Any]:
     names = list(archive.files)
     chosen = next((n for n in NAMES if n in names), names[0] if len(names) == 1 else None)
     if chosen is None:
@@ -91,7 +99,7 @@ def _member(archive: Any, path: str) -> npt.NDArray[Any]:
             "Save it under that name: np.savez(file, labels=labels)"
         )
     claimed = archive.zip.getinfo(f"{chosen}.npy").file_size
-    if claimed > MOST:
+    if claimed > most:
         raise InputError(f"array {chosen!r} of {path!r} claims {claimed:,} bytes, too many for labels")
     return np.asarray(archive[chosen])
 
@@ -116,8 +124,13 @@ def as_labels(labels: LabelsLike, scan: xr.DataArray, scan_dims: tuple[Hashable,
     InputTypeError
         If they are lazy, or no numbers.
     """
+    shape = tuple(scan.sizes[d] for d in scan_dims)
+    count = int(np.prod(shape))
     if isinstance(labels, (str, os.PathLike)):
-        labels = read_labels(labels)
+        try:
+            return as_labels(read_labels(labels, count), scan, scan_dims)
+        except (InputError, InputTypeError) as error:
+            raise error if repr(str(labels)) in str(error) else type(error)(f"{str(labels)!r}: {error}") from None
     if isinstance(labels, xr.DataArray):
         if labels.chunks is not None:
             raise InputTypeError("labels are lazy, and are checked before the scan is read; pass labels.compute()")
@@ -127,8 +140,6 @@ def as_labels(labels: LabelsLike, scan: xr.DataArray, scan_dims: tuple[Hashable,
     values = np.asarray(labels)
     if values.dtype.kind not in "iuf":
         raise InputTypeError(f"labels are of dtype {values.dtype}; expected integers, or weights of dtype float")
-    shape = tuple(scan.sizes[d] for d in scan_dims)
-    count = int(np.prod(shape))
     if values.shape == shape or values.shape == (count,):
         return _hard(values.reshape(shape), scan_dims)
     soft = values.ndim > 1 and values.dtype.kind == "f"

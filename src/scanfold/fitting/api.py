@@ -150,8 +150,7 @@ def prepare(
     checks.check_options(engine, guess, likelihood, errors)
     array = checks.check_data(array, dim)
     model = checks.check_model(model)
-    if max_nfev is not None and max_nfev < 1:
-        raise InputError(f"max_nfev is {max_nfev}; expected at least 1")
+    checks.check_numbers(max_nfev, poor_fit, no_signal, covariance, retry)
     scan = {str(d): int(s) for d, s in array.sizes.items() if d != dim}
     x = checks.axis(array, dim)
     table = read_parameters(model, params, scan)

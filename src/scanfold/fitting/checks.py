@@ -24,8 +24,24 @@ def check_options(engine: str, guess: str, likelihood: str, errors: str) -> None
         ("likelihood", likelihood, LIKELIHOODS),
         ("errors", errors, ("flag", "raise")),
     ):
-        if value not in valid:
+        if not isinstance(value, str) or value not in valid:
             raise unknown(kind, value, valid)
+
+
+def check_numbers(max_nfev: Any, poor_fit: Any, no_signal: Any, covariance: Any, retry: Any) -> None:
+    """Raise unless limits are numbers, and switches true or false."""
+    limits: tuple[tuple[str, Any], ...] = (("poor_fit", poor_fit), ("no_signal", no_signal))
+    for name, value in limits:
+        if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not abs(value) < 1e300:
+            raise InputTypeError(f"{name} is {value!r}; expected a number")
+    for name, value in (("covariance", covariance), ("retry", retry)):
+        if not isinstance(value, bool | np.bool_):
+            raise InputTypeError(f"{name} is {value!r}; expected True or False")
+    if max_nfev is not None:
+        if isinstance(max_nfev, bool) or not isinstance(max_nfev, int | np.integer):
+            raise InputTypeError(f"max_nfev is {max_nfev!r}; expected a whole number")
+        if max_nfev < 1:
+            raise InputError(f"max_nfev is {max_nfev}; expected at least 1")
 
 
 def check_model(model: Any) -> lmfit.Model:

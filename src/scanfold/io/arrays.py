@@ -14,13 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from scanfold.conventions import InputError, ScanError, place
+from scanfold.conventions import InputError, ReadError, ScanError, place
 
 Region = tuple[slice, ...]
-
-
-class ReadError(OSError, InputError):
-    """Data that the system could not read when it was asked for; an OSError, so that a run tries again."""
 
 
 @contextmanager
@@ -127,9 +123,10 @@ def _box(key: Any, size: int) -> tuple[slice, Any]:
         last = start + (count - 1) * step
         box = slice(min(start, last), max(start, last) + 1)
         return box, (None if step == 1 else slice(None, None, step))
+    if isinstance(key, (int, np.integer)) or np.ndim(key) == 0:
+        at = range(size)[int(key)]
+        return slice(at, at + 1), 0
     indices = np.arange(size)[key]
-    if indices.ndim == 0:
-        return slice(int(indices), int(indices) + 1), 0
     if indices.size == 0:
         return slice(0, 0), None
     first = int(indices.min())

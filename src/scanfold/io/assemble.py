@@ -13,7 +13,7 @@ from dask.base import tokenize
 
 from scanfold.conventions import fingerprint
 from scanfold.io.chunks import Chunks, plan
-from scanfold.io.labels import Contents, Signal
+from scanfold.io.labels import Contents, Signal, counted
 from scanfold.io.rows import remember
 
 #: Makes the data of a variable from a signal and what identifies it.
@@ -35,8 +35,8 @@ def assemble(path: str, contents: Contents, wrap: Wrap) -> xr.Dataset:
         if title not in ds.data_vars and set(coord.dims) <= set(ds.dims):
             ds = ds.assign_coords({title: xr.Variable(coord.dims, coord.values, dict(coord.attrs))})
     for dim, size in zip(signal.dims, signal.data.shape, strict=True):
-        if dim not in ds.coords and dim in contents.detector_dims:
-            ds = ds.assign_coords({dim: xr.Variable((dim,), np.arange(size), {"units": "pixel"})})
+        if dim not in ds.coords and dim in contents.detector_dims and (pixels := counted(size)) is not None:
+            ds = ds.assign_coords({dim: xr.Variable((dim,), pixels, {"units": "pixel"})})
     return ds
 
 

@@ -20,6 +20,9 @@ BLOCKS = 8
 #: More blocks than any scheduler carries: a header that claims them is wrong.
 TOO_MANY = 10**6
 
+#: Bytes of a frame or spectrum that is not cut, up to which a header is believed.
+WHOLE = 2**32
+
 Chunks = str | int | Mapping[str, Any] | Sequence[Any]
 
 
@@ -54,7 +57,7 @@ def plan(
     Raises
     ------
     InputError
-        For an unknown dimension or size, or for an array of more than a million blocks.
+        For an unknown dimension or size, for an array of more than a million blocks, or of blocks of more than 4 GiB.
 
     Examples
     --------
@@ -70,6 +73,12 @@ def plan(
         raise InputError(
             f"an array of shape {tuple(shape)} ({math.prod(shape) * itemsize / 2**30:,.0f} GiB) makes {count:,} "
             f"blocks of {tuple(sizes)}, more than {TOO_MANY:,}: pass larger chunks=, or the file's header is wrong"
+        )
+    largest = math.prod(sizes) * itemsize
+    if largest > WHOLE and not set(range(len(shape) - detector, len(shape))) & set(fixed):
+        raise InputError(
+            f"one frame or spectrum of an array of shape {tuple(shape)} has {largest / 2**30:,.0f} GiB: pass chunks= "
+            "that cut it, or the file's header is wrong"
         )
     return tuple(fixed.get(i, s) for i, s in enumerate(sizes))
 

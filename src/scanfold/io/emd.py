@@ -7,7 +7,7 @@ import re
 import h5py
 import numpy as np
 
-from scanfold.io.labels import dim_name
+from scanfold.io.labels import counted, dim_name
 from scanfold.io.layout import Labels, axis_attributes, member, text
 
 #: py4DSTEM's names: real space (scan) and diffraction space, each slow axis first.
@@ -53,7 +53,8 @@ def _steps(vector: h5py.Dataset, size: int) -> np.ndarray | None:
         return None
     if vector.shape == (size,):
         return np.asarray(vector[()])
-    if vector.shape == (2,):
+    points = counted(size)
+    if vector.shape == (2,) and points is not None:
         start, following = vector[()]
-        return np.asarray(start + (following - start) * np.arange(size))
+        return np.asarray(start + (following - start) * points)
     return None

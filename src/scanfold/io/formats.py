@@ -137,13 +137,15 @@ def contents_of(
         if fields is not None or kind is not None:
             raise InputError("fields= and kind= go with format='ptycho'; pass it too")
         contents = format_of(path).load().contents(path, dataset, locking)
-    elif format == "ptycho":
+    elif isinstance(format, str) and format == "ptycho":
         from scanfold.io import ptycho
 
         contents = ptycho.contents(path, dataset, locking, fields=fields, kind=kind)
     else:
         raise unknown("format", format, ["ptycho"])
     where = f"dataset {contents.signal.data.dataset!r} of {path!r}"
+    if 0 in (contents.signal.data.shape or (0,)):
+        raise InputError(f"{where} has shape {contents.signal.data.shape}: there is no scan in it")
     if scan_shape is not None:
         contents = fold(contents, scan_shape, where)
     if dims is not None:
@@ -161,15 +163,25 @@ def existing(path: str | os.PathLike[str]) -> str:
     InputError
         If there is none; it gives the nearest names in the folder.
     """
-    text = absolute(path)
-    if is_url(text):
-        with reading(text):
-            if exists(text):
-                return text
-        raise InputError(f"there is nothing at {text!r}")
-    found = Path(text)
-    if found.exists():
+    try:
+        text = absolute(path)
+        if is_url(text):
+            with reading(text):
+                if exists(text):
+                    return text
+            raise InputError(f"there is nothing at {text!r}")
+        found = Path(text)
+        found.stat()
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, TypeError, RuntimeError) as error:  # too long, a zero in it, no home of that name
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{str(path)[:200]!r} is no path of a file: {error}"[:500]) from None
+    if found.is_file() or found.is_dir():
         return str(found)
+    if found.exists():
+        raise InputError(f"{str(path)!r} is neither a file nor a folder but a pipe or device; copy it to a file")
     if not found.parent.is_dir():
         raise InputError(f"no file {str(path)!r}: there is no folder {str(found.parent)!r}")
     near = difflib.get_close_matches(found.name, [p.name for p in found.parent.iterdir()], n=3)
@@ -182,7 +194,7 @@ def saved(path: str) -> bool:
     try:
         root = json.loads(read(path, "zarr.json"))
         return "scanfold_format" in root.get("attributes", {})
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return False
 
 

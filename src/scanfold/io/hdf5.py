@@ -146,6 +146,14 @@ def array(path: str, file: h5py.File, dataset: str, locking: bool | None) -> HDF
                     f"dataset {dataset!r} of {path!r} needs HDF5 filter {code}, which hdf5plugin does not have either; "
                     "set HDF5_PLUGIN_PATH to the folder of that filter"
                 )
+    folder = Path(path).parent.resolve()
+    for i in range(made.get_external_count()):
+        name = made.get_external(i)[0]
+        if not (folder / os.fsdecode(name)).resolve().is_relative_to(folder):
+            raise InputError(
+                f"dataset {dataset!r} of {path!r} has its bytes in {os.fsdecode(name)!r}, outside of its folder; only "
+                "files beside it are read so"
+            )
     if node.is_virtual:
         for source in node.virtual_sources():
             if source.file_name != "." and (is_url(path) or not (Path(path).parent / source.file_name).exists()):

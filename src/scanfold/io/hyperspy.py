@@ -8,7 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from scanfold.io.labels import dim_name
+from scanfold.io.labels import counted, dim_name
 from scanfold.io.layout import Labels, axis_attributes, member, text
 
 #: What HyperSpy writes for an axis without a name or units.
@@ -59,6 +59,7 @@ def _coordinate(axis: dict[str, Any], size: int) -> np.ndarray | None:
     if "axis" in axis:
         table = np.asarray(axis["axis"])
         return table if table.shape == (size,) else None
-    if "scale" not in axis:
+    points = counted(size)
+    if "scale" not in axis or points is None:
         return None
-    return float(axis.get("offset", 0.0)) + float(axis["scale"]) * np.arange(size)
+    return float(axis.get("offset", 0.0)) + float(axis["scale"]) * points

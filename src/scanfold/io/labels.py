@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +13,8 @@ import numpy as np
 from scanfold.conventions import DETECTOR_DIMS, SCAN_DIMS, InputError, InputTypeError
 from scanfold.io.arrays import FileArray, Folded
 
+#: Points of an axis that has no coordinates in its file up to which it is given some.
+MOST_POINTS = 2**24
 #: Attributes of arrays and axes that are kept.
 KEPT = ("units", "long_name")
 
@@ -57,6 +59,11 @@ class Contents:
     def detector_dims(self) -> tuple[str, ...]:
         """The signal's last dimensions, which belong to the detector."""
         return self.signal.dims[len(self.signal.dims) - self.detector :]
+
+
+def counted(size: int) -> np.ndarray | None:
+    """Return 0, 1, 2 … along an axis; None for one so long that its header is likely wrong."""
+    return np.arange(size) if size <= MOST_POINTS else None
 
 
 def detector_dims(dims: Sequence[str]) -> int:
@@ -211,6 +218,8 @@ def rename(contents: Contents, dims: Sequence[str], where: str) -> Contents:
     InputError
         If their number does not fit or a name comes twice.
     """
+    if not isinstance(dims, Iterable):
+        raise InputTypeError(f"dims= takes the names of all dimensions, in order; found {dims!r}")
     names = (dims,) if isinstance(dims, str) else tuple(dims)
     old = contents.signal.dims
     if len(names) != len(old) or len(set(names)) != len(names) or not all(isinstance(n, str) and n for n in names):

@@ -122,6 +122,13 @@ def _npz(path: str, named: Mapping[str, str], kind: str | None) -> Contents:
         raise InputError(f"{path!r} has no frames: expected diff3d or diffraction (M, N, N), found {_shown(members)}")
     # the tike project writes data, scan and probe, frames in the order of the FFT
     tike = names["diffraction"] == "data" and names["positions"] == "scan"
+    longest = max(members[names["diffraction"]][1].shape, default=0)
+    for name in (n for k, n in names.items() if n and k not in ("diffraction", *_ARRAYS)):
+        if math.prod(members[name][1].shape) > 4 * longest:
+            raise InputError(
+                f"{name!r} of {path!r} has shape {members[name][1].shape}, and the frames {names['diffraction']!r} "
+                f"{members[names['diffraction']][1].shape}; expected one value for each frame"
+            )
     small = {k: _small(path, n, members) for k, n in names.items() if n and k not in ("diffraction", *_ARRAYS)}
     if "positions" in small:
         table = small.pop("positions")
@@ -139,6 +146,8 @@ def _npz(path: str, named: Mapping[str, str], kind: str | None) -> Contents:
     return replace(made, fixed=fixed, attrs={**made.attrs, **attrs})
 
 
+#: Pixels along a side of a frame that are believed.
+MOST_SIDE = 2**16
 _ARRAYS = ("probe", "object", "Y")
 
 
@@ -255,6 +264,8 @@ def _frames(path: str, data: FileArray, count: int) -> FileArray:
         )
     if data.shape[1] != data.shape[2]:
         raise InputError(f"the frames of {path!r} are {data.shape[1]} × {data.shape[2]}; expected square ones, N × N")
+    if data.shape[1] > MOST_SIDE:
+        raise InputError(f"{path!r} claims frames of {data.shape[1]:,} pixels a side; its header is wrong")
     return data
 
 

@@ -266,7 +266,7 @@ def root_attributes(store: Path) -> dict[str, Any] | None:
     """Return the root attributes of a zarr store, None if there is none."""
     try:
         return dict(json.loads(content_of(store / "zarr.json") or b"")["attributes"])
-    except (NotADirectoryError, KeyError, ValueError):
+    except (NotADirectoryError, KeyError, ValueError, TypeError, RecursionError):
         return None
 
 

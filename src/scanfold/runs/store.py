@@ -21,6 +21,7 @@ from scanfold.runs import ledger as ledgers
 from scanfold.runs import plan
 from scanfold.runs.layout import create
 from scanfold.runs.ledger import Ledger, writing
+from scanfold.runs.opening import open_zarr
 from scanfold.runs.progress import Progress
 from scanfold.runs.scheduler import Run
 from scanfold.runs.worker import try_rows
@@ -108,7 +109,7 @@ def open_store(store: str | os.PathLike[str]) -> xr.Dataset:
     Raises
     ------
     InputError
-        If it is not a store of ours.
+        If it is not a store of ours, or is damaged; a damaged chunk raises it when it is computed.
 
     Warns
     -----
@@ -124,8 +125,7 @@ def open_store(store: str | os.PathLike[str]) -> xr.Dataset:
             f"{path} is not finished: missing positions read as NaN. Run the same lines again to finish it",
             stacklevel=2,
         )
-    opened: xr.Dataset = xr.open_zarr(str(path), chunks={}, **zarr_options(path))
-    return opened
+    return open_zarr(path)
 
 
 def compute_to(

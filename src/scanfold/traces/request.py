@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +62,8 @@ class FittingRequest:
                     raise unknown(f"parameter of {model.name} in {name}", key, model.names)
             object.__setattr__(self, name, dict(given or {}))
         fixed = model.fixed if self.fixed is None else (self.fixed,) if isinstance(self.fixed, str) else self.fixed
+        if not isinstance(fixed, Sequence | Set):
+            raise InputTypeError(f"fixed is {fixed!r}; expected names of parameters, such as ['offset']")
         for key in fixed:
             if key not in model.names:
                 raise unknown(f"parameter of {model.name} in fixed", key, model.names)
