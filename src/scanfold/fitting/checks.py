@@ -30,9 +30,9 @@ def check_options(engine: str, guess: str, likelihood: str, errors: str) -> None
 
 def check_numbers(max_nfev: Any, poor_fit: Any, no_signal: Any, covariance: Any, retry: Any) -> None:
     """Raise unless limits are numbers, and switches true or false."""
-    limits: tuple[tuple[str, Any], ...] = (("poor_fit", poor_fit), ("no_signal", no_signal))
-    for name, value in limits:
-        if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not abs(value) < 1e300:
+    numbers: Any = (int, float, np.floating, np.integer)
+    for name, value in (("poor_fit", poor_fit), ("no_signal", no_signal)):
+        if isinstance(value, bool) or not isinstance(value, numbers) or not abs(value) < 1e300:
             raise InputTypeError(f"{name} is {value!r}; expected a number")
     for name, value in (("covariance", covariance), ("retry", retry)):
         if not isinstance(value, bool | np.bool_):
