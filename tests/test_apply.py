@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
@@ -63,3 +64,22 @@ def test_reduce_blocks_is_the_whole(fan_in: int):
         a, lambda b: np.bincount(b.ravel(), minlength=9), sum, lambda c: c.tolist(), fan_in=fan_in
     )
     assert counted.compute() == np.bincount(values.ravel(), minlength=9).tolist()
+
+
+def test_prologues_are_computed_once_for_all_parts():
+    ran = []
+
+    def mean(values):
+        ran.append(1)
+        return values.mean()
+
+    value = _apply.prologue(mean, da.arange(6, chunks=3), shape=(), token="mean")
+    ds = xr.Dataset({"a": ("x", da.arange(6.0, chunks=2) + value)}, {"b": ("x", da.arange(6, chunks=2))}, {"c": 1})
+    ds["a"].attrs["units"] = "m"
+    known = _apply.with_prologues(ds)
+    assert known.chunks == ds.chunks
+    for i in range(6):
+        assert known["a"][i] == i + 2.5
+    assert len(ran) == 1
+    xr.testing.assert_identical(known.compute(), ds.compute())
+    assert _apply.with_prologues(ds[["b"]]).chunks is not None

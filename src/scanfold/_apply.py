@@ -19,7 +19,9 @@ import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask._task_spec import DataNode
 from dask.base import tokenize
+from dask.delayed import Delayed
 
 #: Keys of graphs that start so are the prologue: `runs` computes each once and keeps it.
 PROLOGUE = "prologue-"
@@ -332,6 +334,30 @@ def fold_scan(
 
     whole = _joined(fold, blocks.shape[ndim:], len(output))
     return xr.DataArray(prologue(np.asarray, whole, shape=whole.shape, token="fold", dtype=dtype), dims=dims)
+
+
+def with_prologues(ds: xr.Dataset) -> xr.Dataset:
+    """Return a lazy Dataset whose prologues are computed: parts of it that are computed one by one take their values.
+
+    Parameters
+    ----------
+    ds : Dataset
+
+    Returns
+    -------
+    Dataset
+        Lazy where it was.
+    """
+    graph: Any = ds.__dask_graph__()  # type: ignore[no-untyped-call]
+    keys = [k for k in graph or () if isinstance(k, str) and k.startswith(PROLOGUE)]
+    if not keys:
+        return ds
+    known = dict(graph)
+    values = dask.compute(*(Delayed(key, known) for key in keys))
+    known |= {key: DataNode(key, value) for key, value in zip(keys, values, strict=True)}
+    lazy = {n: v.data for n, v in ds.variables.items() if v.chunks is not None}
+    made = {n: (ds[n].dims, da.Array(known, a.name, a.chunks, meta=a._meta), ds[n].attrs) for n, a in lazy.items()}
+    return ds.assign(made).set_coords([n for n in lazy if n in ds.coords])
 
 
 def read_again(array: xr.DataArray) -> xr.DataArray:

@@ -167,6 +167,20 @@ def test_batches_are_all_groups_once(groups, shuffle, chunk, monkeypatch):
     np.testing.assert_array_equal(again[2]["group"], batches[2]["group"])
 
 
+def test_batches_make_no_chunk_twice(groups):
+    made = []
+
+    def count(block):
+        made.append(len(block))
+        return block
+
+    source = groups.chunk(group=50)
+    source["diffraction"] = source.diffraction.copy(data=source.diffraction.data.map_blocks(count, dtype="f4"))
+    made.clear()  # of finding its type
+    assert sum(len(b["group"]) for b in grouping.iter_batches(source, 16)) == 120
+    assert made == [50, 50, 20]
+
+
 def test_batches_end_with_the_error_of_a_read(groups):
     broken = groups.chunk(group=30)
 

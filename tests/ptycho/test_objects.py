@@ -11,6 +11,7 @@ import scanfold as sf
 from scanfold import ptycho
 from scanfold.conventions import InputError, InputTypeError
 from scanfold.ptycho import _object_kernels as kernels
+from scanfold.ptycho import objects
 from scanfold.ptycho.objects import OBJECTS
 from scanfold.testing import raise_if_computes
 
@@ -103,6 +104,14 @@ def test_the_random_field_has_the_power_law():
     keep = (k > 0.02) & (k < 0.5)
     slope = np.polyfit(np.log(k[keep]), np.log(field[keep]), 1)[0]
     assert abs(slope + 1.5) < 0.05
+
+
+def test_a_random_field_in_tiles_is_made_once(monkeypatch):
+    made = []
+    monkeypatch.setattr(objects, "_random_field", lambda c, f=objects._random_field: (made.append(c), f(c))[1])
+    field = ptycho.grf(90, seed=5, chunks=20, phase=True).compute()
+    assert len(made) == 1
+    assert np.array_equal(field, ptycho.grf(90, seed=5, phase=True))
 
 
 def test_leaves_cover_the_canvas_in_flat_discs():

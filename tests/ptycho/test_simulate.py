@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cloudpickle
 import numpy as np
 import pytest
 import xarray as xr
@@ -12,6 +13,8 @@ from scipy import stats
 import scanfold as sf
 from scanfold import ptycho
 from scanfold.conventions import InputError, InputTypeError
+from scanfold.ptycho import forward
+from scanfold.runs import graph as graphs
 from scanfold.testing import raise_if_computes
 
 from . import oracle
@@ -147,6 +150,21 @@ def test_the_detector_does_what_is_asked_of_it():
     blurred = simulate(noise=False, psf=1.0).compute()["diffraction"].values.astype(float)
     assert blurred.max() < plain["diffraction"].values.max()
     np.testing.assert_allclose(((blurred * s) ** 2).sum(), light.sum(), rtol=0.02)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "fourier"])
+def test_a_long_scan_is_added_up_in_sections(interpolation, monkeypatch):
+    once = float(simulate(n_images=50, interpolation=interpolation)["intensity_scale"])
+    monkeypatch.setattr(forward, "SECTION", 16)
+    np.testing.assert_allclose(
+        float(simulate(n_images=50, interpolation=interpolation)["intensity_scale"]), once, rtol=1e-13
+    )
+
+
+def test_no_block_carries_the_object():
+    sim = simulate(chunks=4)
+    for key, node in graphs.materialise(sim, ["diffraction", "Y"]).items():
+        assert str(key).startswith("prologue-") or len(cloudpickle.dumps(node)) < OBJECT.nbytes / 4
 
 
 def test_nothing_is_computed_before_it_is_asked_for():

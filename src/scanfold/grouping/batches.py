@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Hashable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from scanfold._apply import with_prologues
 from scanfold.conventions import InputError, unknown
 from scanfold.grouping._random_kernels import key, permuted
 from scanfold.grouping.layouts import LAYOUTS, convert_layout
@@ -83,6 +85,7 @@ def _batches(
     groups: xr.Dataset, size: int, layout: str, seed: int | None, drop_last: bool, ahead: int
 ) -> Iterator[Batch]:
     sources = {str(n): source for n, v in groups.variables.items() if (source := _source(v.dims))}
+    groups = with_prologues(groups)  # once, and not for each batch
     with ThreadPoolExecutor(1) as reader:
         waiting: deque[Any] = deque()
         left: Batch = {}
@@ -108,7 +111,11 @@ def _windows(groups: xr.Dataset, size: int, seed: int | None) -> Iterator[list[s
     count = groups.sizes["group"]
     runs = [slice(first, min(first + size, count)) for first in range(0, count, size)]
     if seed is None:
-        yield from ([run] for run in runs)
+        # by whole chunks where these are longer, so that none is made again for the next batch
+        lengths = next((v.chunks[0] for v in groups.variables.values() if v.chunks is not None), ())
+        edges = np.cumsum((0, *lengths)).tolist()
+        chunks = [slice(*edge) for edge in pairwise(edges)]
+        yield from ([run] for run in (chunks if max(lengths, default=0) > size else runs))
         return
     each = max(1, int(WINDOW // max(1, groups.nbytes // count * size)))
     order = permuted(np.arange(len(runs)), len(runs), key(seed, 0))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from scanfold import _apply
 from scanfold.conventions import InputError, InputTypeError, Var
 from scanfold.ptycho.config import positive, whole
 
@@ -60,6 +61,8 @@ def compute_dataset_intensity_stats(X: Any, *, intensity_scale: Any = None, is_n
     power = 1.0 if not is_normalized else intensity_scale**2
     # whole frames are added first, each in the same order whatever the chunks
     mean = (array.astype(float) ** 2).sum(sorted(_FRAME & set(map(str, array.dims)))).mean()
+    # a step that a run takes once: every block needs its value
+    mean = _apply.apply_whole(np.asarray, mean, output={}, token="mean intensity")
     count = int(np.prod([n for d, n in array.sizes.items() if d not in _FRAME]))
     made = {"batch_mean_sum_intensity": mean, "mean_photons": mean * power, "n_samples": xr.DataArray(count)}
     out = xr.Dataset({v.name: v.make(xr.DataArray(made[v.name]).reset_coords(drop=True)) for v in STATS})

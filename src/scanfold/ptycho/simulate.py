@@ -45,7 +45,8 @@ def generate_simulated_data(
     Parameters
     ----------
     objectGuess : array (H, W)
-        Complex transmission; a DataArray may be lazy. One in several chunks is read window by window.
+        Complex transmission; a DataArray may be lazy. One in several chunks is read window by window, and the
+        positions on it are held in memory; otherwise more than 2²⁴ of a pattern are made chunk by chunk.
     probeGuess : array (N, N) or (modes, N, N)
         Complex wave; the intensities of several modes add.
     config : TrainingConfig, optional
