@@ -100,5 +100,5 @@ def test_workers_without_this_package_are_said(tmp_path, monkeypatch):
         with started("worker", address, *one, cwd=tmp_path), connect(address) as client:
             client.wait_for_workers(1, timeout=60)
             data = xr.DataArray(np.ones((4, 2)), dims=("y", "x"), name="counts").chunk(y=1)
-            with pytest.raises(RunError, match=r"need the same packages(.|\n)*scanfold"):
+            with pytest.raises(RunError, match=r"need the same packages and credentials(.|\n)*scanfold"):
                 sf.save(data, tmp_path / "out.zarr", progress=False)

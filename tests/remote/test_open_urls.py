@@ -191,3 +191,12 @@ def test_folders_are_not_urls(tmp_path, monkeypatch):
         with pytest.raises(InputError, match="URL 's3://scans"):
             call()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_web_server_cannot_list(web):
+    address, folder = web
+    write_zarr(folder / "scan.zarr", consolidated=False)
+    with pytest.raises(InputError, match="consolidate its metadata"):
+        sf.open_scan(f"{address}/scan.zarr")
+    array = sf.open_scan(f"{address}/scan.zarr/counts", dims=("y", "x", "energy"))
+    np.testing.assert_array_equal(array["data"].values, VALUES)

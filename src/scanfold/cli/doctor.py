@@ -25,6 +25,8 @@ PACKAGES = ("scanfold", "numpy", "scipy", "xarray", "dask", "distributed", "zarr
 #: Extra, the module that it brings, and what for.
 EXTRAS = (
     ("hdf5", "hdf5plugin", "HDF5 files with blosc, bitshuffle, lz4, zstd compression"),
+    ("remote", "s3fs", "scans and stores at s3:// and https://"),
+    ("cluster", "dask_jobqueue", "workers that SLURM and other queues hand out, certificates"),
     ("vendor", "rsciio", "microscopes' own formats: dm3, dm4, mib, blo, tvips, wdf, bcf"),
 )
 #: HDF5's numbers of the filters that files of detectors have.

@@ -98,6 +98,11 @@ def contents(path: str, dataset: str | None, locking: bool | None) -> Contents:
     with reading(path, dataset):
         root = zarr.open(store(path), mode="r", **zarr_options(path))
         found = _walk(root)
+        if not found and is_url(path):
+            raise InputError(
+                f"{path!r} is a zarr group whose server does not list what is in it; consolidate its metadata where it "
+                "was written: zarr.consolidate_metadata(store)"
+            )
         coordinates = {n for n, a in found.items() if a.ndim == 1 and _dims(a) == (n.rsplit("/", 1)[-1],)}
         name = _named(path, root, found, coordinates, dataset)
         array = found[name]

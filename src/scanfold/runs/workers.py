@@ -163,7 +163,8 @@ class Cluster:
         failed = [f"  {address}: {answer}" for address, answer in answers.items() if isinstance(answer, Exception)]
         if failed:
             raise RunError(
-                "workers cannot run this; they need the same packages as this process:\n" + "\n".join(failed[:20])
+                "workers cannot run this; they need the same packages and credentials as this process:\n"
+                + "\n".join(failed[:20])
             )
         blind = [f"  {path} on {where}" for found in answers.values() for path, where in found]
         if blind:
