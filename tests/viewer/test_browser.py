@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 import sys
@@ -13,7 +14,6 @@ from typing import Any
 import matplotlib.image
 import numpy as np
 import psutil
-import pytest
 
 
 def wait(condition: Any, seconds: float = 30.0) -> Any:
@@ -42,22 +42,30 @@ MODELS = (
 )
 
 
-@pytest.fixture
-def page(store: Path) -> Iterator[str]:
-    """The address of what `scanfold explore` serves."""
-    command = [sys.executable, "-m", "scanfold", "explore", str(store), "--no-browser"]
+@contextlib.contextmanager
+def served(source: Path) -> Iterator[str]:
+    """Give the address of what `scanfold explore` serves."""
+    command = [sys.executable, "-m", "scanfold", "explore", str(source), "--no-browser"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        yield process.stdout.readline().split()[0]
-        listening = [c.laddr.ip for c in psutil.Process(process.pid).net_connections() if c.status == "LISTEN"]
-        process.terminate()
-    assert listening == ["127.0.0.1"]
+        try:
+            assert process.stdout is not None
+            address = process.stdout.readline().split()[0]
+            wait(lambda: answers(address))
+            listening = {c.laddr.ip for c in psutil.Process(process.pid).net_connections() if c.status == "LISTEN"}
+            assert listening == {"127.0.0.1"}
+            yield address
+        finally:
+            process.kill()
 
 
-def test_a_click_in_the_browser_moves_the_position(browser: Any, page: str, tmp_path: Path):
+def test_a_click_in_the_browser_moves_the_position(browser: Any, store: Path, tmp_path: Path):
+    with served(store) as page:
+        check_click(browser, page, tmp_path)
+
+
+def check_click(browser: Any, page: str, tmp_path: Path) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
 
-    wait(lambda: answers(page))
     browser.open(page)
     driver = browser.driver
     wait(lambda: (driver.execute_script(MODELS.format("Figure", ".length")) or 0) >= 3)
@@ -86,3 +94,33 @@ def answers(page: str) -> bool:
 
 def plain_pixels(path: Path) -> Any:
     return (matplotlib.image.imread(path)[..., :3] * 255).astype(np.uint8)
+
+
+FIND = """
+    function* all(root) {
+      for (const e of root.querySelectorAll('*')) { yield e; if (e.shadowRoot) yield* all(e.shadowRoot); }
+    }
+    return [...all(document)].find(e => e.matches(arguments[0]) && e.textContent.includes(arguments[1]));
+"""
+
+
+def test_traces_are_fitted_from_the_page(browser: Any, tmp_path: Path):
+    from selenium.webdriver.support.select import Select
+
+    times = np.linspace(0, 10, 40)
+    rows = "".join(f"{t},{90 * np.exp(-t / 2) + 10},{50 * np.exp(-t / 3) + 5}\n" for t in times)
+    (tmp_path / "a.csv").write_text("time,0,1\n" + rows)
+    with served(tmp_path) as page:
+        browser.open(page)
+
+        def find(kind: str, text: str) -> Any:
+            return wait(lambda: browser.driver.execute_script(FIND, kind, text))
+
+        find(".bk-tab", "fitting").click()
+        Select(find("select", "exponential_decay")).select_by_visible_text("exponential_decay")
+        find("button", "start").click()
+        wait(lambda: (tmp_path / "a_fitted_exponential_decay.csv").exists(), 90)
+        find(".bk-tab", "results").click()
+        assert "100.0 % good" in find("pre, div.bk-clearfix", "2 cells:").text
+        browser.driver.save_screenshot(str(tmp_path / "results.png"))
+        assert browser.complaints() == []

@@ -11,7 +11,7 @@ EXAMPLE = "scanfold explore fits.zarr --data raman_map.h5"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    parser.add_argument("source", help="a store that scanfold wrote, or a scan")
+    parser.add_argument("source", help="a store that scanfold wrote, a scan, or a folder of CSV files of traces")
     parser.add_argument("--data", metavar="SCAN", help="what was fitted (default: the file that the store names)")
     parser.add_argument("--port", type=int, default=0, help="port of the page (default: a free one)")
     parser.add_argument("--no-browser", action="store_true", help="print the address and open no browser")
@@ -23,9 +23,9 @@ def run(arguments: argparse.Namespace) -> int:
     from scanfold.viewer import explore, require_panel, serve
 
     require_panel()
-    source = open_scan(arguments.source)
     data = open_scan(arguments.data) if arguments.data else None
-    explore(source, data)  # what is wrong is said now, not in the browser
+    explore(arguments.source, data)  # what is wrong is said now, not in the browser
     title = f"scanfold: {Path(arguments.source).name}"
-    serve(lambda: explore(source, data).page, title=title, port=arguments.port, show=not arguments.no_browser)
+    show = not arguments.no_browser
+    serve(lambda: explore(arguments.source, data).page, title=title, port=arguments.port, show=show)
     return 0

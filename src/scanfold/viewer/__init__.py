@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xarray as xr
@@ -16,6 +17,7 @@ from scanfold.conventions import InputError
 
 if TYPE_CHECKING:
     from scanfold.viewer.page import Explorer
+    from scanfold.viewer.traces import TraceDesk
 
 __all__ = ["explore", "serve"]
 
@@ -24,18 +26,19 @@ LOOPBACK = "127.0.0.1"
 
 
 def explore(
-    maps_or_scan: xr.Dataset | xr.DataArray,
+    maps_or_scan: xr.Dataset | xr.DataArray | str | Path,
     data: xr.Dataset | xr.DataArray | None = None,
     *,
     model: Callable[..., Any] | None = None,
-) -> Explorer:
+) -> Explorer | TraceDesk:
     """Show a map, and what was measured and fitted at the position that is clicked.
 
     Parameters
     ----------
-    maps_or_scan : Dataset or DataArray
+    maps_or_scan : Dataset, DataArray, or path
         Fits or other maps over one or two scan dims; or a scan, whose map is then the mean over its detector dims (of
-        every n-th position, where the scan is large).
+        every n-th position, where the scan is large). A path is opened: a store, a scan, or a folder (or file) of CSV
+        files of time traces, which are shown on a desk of their own: data, fitting, results.
     data : Dataset or DataArray, optional
         What the maps were made from. If not given, the file that fits were made from is opened again, where it is
         still there and was fitted whole.
@@ -44,7 +47,7 @@ def explore(
 
     Returns
     -------
-    Explorer
+    Explorer or TraceDesk
         A notebook shows it. ``select(y=3, x=5)`` does what a click does; `page` is the Panel object.
 
     Raises
@@ -60,10 +63,23 @@ def explore(
     {'y': 1, 'x': 2}
     """
     require_panel()
+    if isinstance(maps_or_scan, str | Path):
+        if _holds_traces(Path(maps_or_scan).expanduser()):
+            from scanfold.viewer.traces import TraceDesk
+
+            return TraceDesk(maps_or_scan)
+        from scanfold.io import open_scan
+
+        maps_or_scan = open_scan(maps_or_scan)
     from scanfold.viewer.page import Explorer
     from scanfold.viewer.sources import sources
 
     return Explorer(sources(maps_or_scan, data, model))
+
+
+def _holds_traces(path: Path) -> bool:
+    """Say whether a path is a CSV file, or a folder that has some."""
+    return path.suffix.lower() == ".csv" or (path.is_dir() and any(f.suffix.lower() == ".csv" for f in path.iterdir()))
 
 
 def require_panel() -> None:
