@@ -252,7 +252,7 @@ def _blocks_table(blocks: dict[int, list[Method]]) -> Table:
                 (method.name, where, number(answer["first"]), number(cost), number(answer["memory"] / 1e6))
             )
     table.notes.append(
-        f"From opening the file on, in processes that have imported what they need; a run is stopped after {LONG:.0f} s."
+        f"From opening the file on, in processes that have imported what they need; a run stops after {LONG:.0f} s."
     )
     return table
 

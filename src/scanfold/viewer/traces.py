@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import panel as pn
-from matplotlib.figure import Figure
 
 from scanfold.conventions import InputError, ScanError, primary
 from scanfold.plot import colours
@@ -120,6 +119,8 @@ class TraceDesk:
         self.cells.param.update(options=labels, value=labels[:FIRST])
 
     def _draw_traces(self) -> None:
+        from matplotlib.figure import Figure
+
         figure = Figure(figsize=(7, 4.5), layout="constrained")
         ax = figure.add_subplot()
         shown = self._opened.sel(cell=self._opened["cell"].astype(str).isin(self.cells.value)).compute()
@@ -239,6 +240,8 @@ class TraceDesk:
         if self.run is None or not self.run.paths:
             self._results[:] = [pn.pane.Str("no results yet: start a fit in the second panel")]
             return
+        from matplotlib.figure import Figure
+
         results = self.run.results
         names = varied(results)
         if self.parameter.options != names:
