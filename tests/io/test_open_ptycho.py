@@ -11,6 +11,7 @@ import scanfold as sf
 from scanfold.conventions import InputError
 from scanfold.io import views
 from scanfold.io.arrays import FileArray
+from scanfold.io.describe import describe
 from scanfold.io.numpy import MappedArray
 from scanfold.io.rows import Rows
 
@@ -53,6 +54,11 @@ def test_the_npz_contract(content, tmp_path):
     assert scan.kx.values.tolist() == [-3, -2, -1, 0, 1, 2]
     assert json.loads(scan.attrs["metadata"])["physics_parameters"]["nphotons"] == 1e9
     assert Rows.of(scan.diffraction).take(np.array([7, 2, 7])).shape == (3, N, N)
+
+
+def test_its_description_says_how_to_open_it(content, tmp_path):
+    found = describe(saved(tmp_path / "a.npz", content))
+    assert found.command == f"sf.open_scan({found.path!r}, format='ptycho')"
 
 
 def test_coordinates_alone_do_not_read_the_frames(content, tmp_path, monkeypatch):

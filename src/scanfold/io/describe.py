@@ -14,6 +14,9 @@ from scanfold.io.assemble import assemble, lazy
 from scanfold.io.formats import contents_of, existing, format_of, open_saved, saved
 from scanfold.io.listing import ArrayInfo
 
+#: Arrays by which a file of ptychography is known: NPZ of PtychoPINN, in its two spellings, and of tike.
+_PTYCHOGRAPHY = ({"diff3d", "xcoords", "ycoords"}, {"diffraction", "xcoords", "ycoords"}, {"data", "scan", "probe"})
+
 
 @dataclass(frozen=True)
 class Description:
@@ -44,6 +47,9 @@ class Description:
         """The Python line that opens the scan."""
         if self.scan is not None:
             return f"sf.open_scan({self.path!r})"
+        names = {a.name for a in self.arrays}
+        if any(layout <= names for layout in _PTYCHOGRAPHY):
+            return f"sf.open_scan({self.path!r}, format='ptycho')"
         best = max((a for a in self.arrays if a.numeric), key=lambda a: len(a.shape), default=None)
         return f"sf.open_scan({self.path!r}, dataset={best.name!r})" if best else ""
 
