@@ -94,7 +94,7 @@ def ours(kind: str, groups: int, threads: int = 1, side: int = 0) -> Iterator[Ca
         if side:
             path = Path(folder) / "scan.zarr"
             _write(base, side, path)
-            data = xr.open_zarr(path, chunks={})
+            data = xr.open_zarr(path, chunks={}, consolidated=False)
         data = data.assign_coords(wavelength=("tof", base["wavelength"].values))
 
         def work() -> dict[str, Array]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -13,7 +15,7 @@ from scanfold.testing import assert_chunk_invariant, raise_if_computes
 
 pytest.importorskip("NCrystal", reason="NCrystal (extra bragg) is not installed")
 
-from scanfold.bragg import CrossSection, TransmissionModel
+from scanfold.bragg import CrossSection, Data, TransmissionModel
 
 IRON = CrossSection(iron="Fe_sg229_Iron-alpha")
 X = np.linspace(1.5, 5.0, 500)
@@ -142,6 +144,40 @@ def test_oriented_grain_is_fitted_through_ncrystal():
     assert fits["η_grain"].attrs["units"] == "degree"
 
 
+def test_lattice_of_an_oriented_grain():
+    grain = CrossSection(grain="Fe_sg229_Iron-alpha", mos=6.0, dir1=(0, 0, 1), dir2=(1, 0, 0))
+    model = TransmissionModel(grain, vary_basic=True, vary_lattice=True)
+    x = np.linspace(1.5, 4.5, 60)
+    # All peaks move with the lattice, those of a cubic crystal by the same factor.
+    peaks = [np.argmin(true(model, np.linspace(2.6, 3.0, 401), thickness=0.5, a=a)) for a in (2.8676, 2.8676 * 1.01)]
+    assert (2.6 + 1e-3 * peaks[1]) / (2.6 + 1e-3 * peaks[0]) == pytest.approx(1.01, abs=8e-4)
+    truth = 2.8676 * 1.002
+    data = counted(true(model, x, thickness=0.5, a=truth), 1e6, 1, x=x)
+    fits = model.fit(data, guess="params", retry=False).compute()
+    np.testing.assert_allclose(fits["a"], truth, atol=5 * float(fits["a_stderr"][0]))
+    assert float(fits["a_stderr"][0]) < 1e-3
+    np.testing.assert_array_equal(fits["c"], fits["a"])
+
+
+def test_sections_that_nothing_moves_are_taken_once():
+    # Other values of what they depend on must not get those that were prepared.
+    model = TransmissionModel(IRON, vary_basic=True, vary_lattice=False, vary_background=True)
+    data = counted(true(model, a=2.871, thickness=1.2), 1e5, 3)
+    stretched = model.fit(data, {"a": 2.871}).compute()
+    model.params["a"].value = 2.871
+    again = model.fit(data).compute()
+    np.testing.assert_allclose(again["thickness"], stretched["thickness"], rtol=1e-9)
+    np.testing.assert_allclose(again["chisqr"], stretched["chisqr"], rtol=1e-9)
+    assert float(stretched["redchi"].max()) < 1.3
+
+
+def test_a_bar_shows_how_far_it_is(capsys):
+    model = TransmissionModel(IRON, vary_basic=True)
+    data = counted(true(model), 1000.0, 4).chunk(position=2)
+    model.fit(in_memory_axis(data), progress_bar=True, backend="sequential").compute()
+    assert "100% Completed" in capsys.readouterr().out
+
+
 def test_nothing_is_computed_before_it_is_looked_at():
     model = TransmissionModel(IRON, vary_basic=True)
     data = in_memory_axis(counted(true(model), 1000.0, 8).chunk(position=2))
@@ -189,6 +225,28 @@ def test_stages_and_their_words():
         model.stages = {"first": "basic wlmi=2"}
 
 
+@pytest.mark.parametrize("likelihood", ["gaussian", "poisson"])
+def test_stages_in_windows_keep_their_record(tmp_path, likelihood: str):
+    model = TransmissionModel(IRON, vary_basic=True, vary_background=True)
+    data = counted(true(model, thickness=1.3, bg0=0.02), 1e5, 2)
+    result = model.fit(
+        data, stages={"middle": "basic wlmin=2.2 wlmax=4.5", "all": "all wlmax=4.8"}, likelihood=likelihood
+    )
+    table = result.stages_summary(1)
+    fixed = {name: {"value": 0.0, "vary": False} for name in ("bg0", "bg1", "bg2")}
+    inside = data.isel(tof=np.flatnonzero((X > 2.2) & (X < 4.5)))
+    alone = model.fit(inside, fixed, guess="params", retry=False, likelihood=likelihood).compute().isel(position=1)
+    assert table.loc["thickness", ("middle", "value")] == pytest.approx(float(alone["thickness"]), rel=1e-7)
+    assert table.loc["thickness", ("middle", "stderr")] == pytest.approx(float(alone["thickness_stderr"]), rel=1e-5)
+    assert table.loc["redchi", ("middle", "value")] == pytest.approx(float(alone["redchi"]), rel=1e-7)
+    assert table.loc["bg0", ("middle", "value")] == table.loc["bg0", ("Initial", "value")] == 0.0
+    assert int(result.fits["nfev"][1]) > int(alone["nfev"])
+    # What lmfit is given back is what the last stage saw.
+    assert result[1].ndata == np.count_nonzero(X < 4.8) == int(result.fits["n_used"][1])
+    result.save(tmp_path / "fits.zarr")
+    pd.testing.assert_frame_equal(type(result).load(tmp_path / "fits.zarr").stages_summary(1), table)
+
+
 @pytest.mark.parametrize("response", ["jorgensen", "full_jorgensen", "square", "measured", "none"])
 @pytest.mark.parametrize("background", ["polynomial3", "polynomial5", "constant", "sample_dependent", "none"])
 def test_models_survive_as_plain_json(response: str, background: str):
@@ -214,6 +272,18 @@ def test_lmfit_itself_finds_the_same():
     np.testing.assert_allclose(ours["thickness_stderr"], theirs["thickness_stderr"], rtol=1e-5)
     simplex = model.fit(data, method="nelder").compute()
     np.testing.assert_allclose(simplex["thickness"], ours["thickness"], rtol=1e-4)
+
+
+def test_corrected_counts_are_no_poisson_counts():
+    model = TransmissionModel(IRON, vary_basic=True)
+    data = Data.from_dataset(counted(true(model), 1000.0, 2)[["signal", "openbeam"]])
+    live = data.correct_dead_time(1e-7, 1000).rebin(tof=2)
+    with pytest.warns(UserWarning, match="corrected for dead time: their noise"):
+        model.fit(live, likelihood="poisson")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit(live)
+        model.fit(data.rebin(tof=2), likelihood="poisson")
 
 
 def test_what_is_refused():

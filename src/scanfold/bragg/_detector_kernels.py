@@ -6,12 +6,11 @@ import numpy as np
 
 from scanfold._jit_kernels import jit
 from scanfold.bragg._response_kernels import (
-    anticausal,
-    by_rate,
-    causal,
     cell_sums,
     convolve,
     decays,
+    filtered,
+    first_filtered,
     half_taps,
     mix,
     smear,
@@ -69,23 +68,27 @@ def detect(x, p, aux, y, jac):
     terms, at = int(aux[BACKGROUND]), int(aux[ROLES]) + BG0
     norm, k = role(p, aux, NORM, 1.0), role(p, aux, K, 1.0)
     norm_index, k_index = index_of(aux, NORM), index_of(aux, K)
+    root, behind, inside = np.empty(x.size), np.empty(x.size), np.empty(x.size)
     for i in range(x.size):
-        root, b = math.sqrt(x[i]), 0.0
+        root[i] = math.sqrt(x[i])
+        b = 0.0
         for j in range(terms):
-            b += p[int(aux[at + j])] * background_term(x[i], root, j)
-        inside = b >= 0.0
-        b = max(b, 0.0)
-        factor = norm * (1.0 - b)
-        for r in range(jac.shape[0]):
-            jac[r, i] *= factor
+            b += p[int(aux[at + j])] * background_term(x[i], root[i], j)
+        inside[i] = 1.0 if b >= 0.0 else 0.0
+        behind[i] = max(b, 0.0)
+    for r in range(jac.shape[0]):
+        for i in range(x.size):
+            jac[r, i] *= norm * (1.0 - behind[i])
+    for j in range(terms):
+        index = int(aux[at + j])
+        for i in range(x.size):
+            jac[index, i] = inside[i] * (k - norm * y[i]) * background_term(x[i], root[i], j)
+    for i in range(x.size):
         if norm_index >= 0:
-            jac[norm_index, i] = y[i] * (1.0 - b)
+            jac[norm_index, i] = y[i] * (1.0 - behind[i])
         if k_index >= 0:
-            jac[k_index, i] = b
-        if inside:
-            for j in range(terms):
-                jac[int(aux[at + j]), i] = (k - norm * y[i]) * background_term(x[i], root, j)
-        y[i] = factor * y[i] + k * b
+            jac[k_index, i] = behind[i]
+        y[i] = norm * (1.0 - behind[i]) * y[i] + k * behind[i]
 
 
 @_jit
@@ -189,21 +192,14 @@ def _one_response(p, aux, d, first, last, length, cell, cell_at, channels, impul
     low, high = first - before, last + after
     begin, end = cell_at[low], cell_at[high]
     fade = np.empty(end)
-    for r in range(c + 3):
-        for i in range(low, high):
-            out[r, i] = work[r, i] = 0.0
-    decays(length, begin, end, step, beta, fade)
-    for r in range(c):
-        causal(length, cell, begin, end, channels[r], impulses[r], moved[r], beta, fade, out[r])
-    by_rate(length, cell, begin, end, False, channels[0], beta, fade, out[c + 1])
-    decays(length, begin, end, step, alpha, fade)
-    for r in range(c):
-        anticausal(length, cell, begin, end, channels[r], impulses[r], moved[r], alpha, fade, work[r])
-    by_rate(length, cell, begin, end, True, channels[0], alpha, fade, out[c])
-    mix(alpha, beta, work[:c], out[:c], out[c], out[c + 1], low, high)
-    for r in range(c + 2):
-        for i in range(low, high):
-            out[r, i] /= step
+    out[: c + 3, low:high] = 0.0
+    work[:c, low:high] = 0.0
+    for backwards, rate, rows, by_rate in ((False, beta, out, out[c + 1]), (True, alpha, work, out[c])):
+        decays(length, begin, end, step, rate, fade)
+        first_filtered(length, cell, begin, end, backwards, channels[0], rate, fade, rows[0], by_rate)
+        for r in range(1, c):
+            filtered(length, cell, begin, end, backwards, channels[r], impulses[r], moved[r], rate, fade, rows[r])
+    mix(alpha, beta, step, work[:c, low:high], out[:c, low:high], out[c, low:high], out[c + 1, low:high])
     if gauss:
         for r in range(c + 2):
             for i in range(low, high):
@@ -239,23 +235,22 @@ def _add_node(p, aux, d, first, last, one, blend, c, detected):
 @_jit
 def bin_averages(aux, x, names, detected, y, jac):
     """Average cells over bins: into y (n) the first channel, into jac (k, n) the others."""
-    at, c = int(aux[BINS]), names.size
-    for i in range(x.size):
-        low, high = aux[at + 2 * i], aux[at + 2 * i + 1]
-        y[i] = _average(detected[0], low, high)
-        for r in range(1, c):
-            jac[names[r], i] = _average(detected[r], low, high)
-        for j in range(7):
-            index = index_of(aux, ALPHA0 + j)
-            if is_active(aux, index):
-                jac[index, i] = _average(detected[c + j], low, high)
+    bins, c = aux[int(aux[BINS]) : int(aux[BINS]) + 5 * x.size].reshape((x.size, 5)), names.size
+    averages(bins, detected[0], y)
+    for r in range(1, c):
+        averages(bins, detected[r], jac[names[r]])
+    for j in range(7):
+        index = index_of(aux, ALPHA0 + j)
+        if is_active(aux, index):
+            averages(bins, detected[c + j], jac[index])
 
 
 @_jit
-def _average(values, low, high):
-    """Return the mean of cells over [low, high), positions counted in cells."""
-    begin, end = int(low), int(np.ceil(high))
-    total = 0.0
-    for c in range(begin, end):
-        total += values[c] * (min(high, c + 1.0) - max(low, float(c)))
-    return total / (high - low)
+def averages(bins, values, out):
+    """Fill out (n) with means of cells over bins (n, 5): first and last cell, weights of both and of those between."""
+    for i in range(out.size):
+        first, last = int(bins[i, 0]), int(bins[i, 1])
+        total = 0.0
+        for c in range(first + 1, last):
+            total += values[c]
+        out[i] = bins[i, 2] * values[first] + bins[i, 3] * values[last] + bins[i, 4] * total

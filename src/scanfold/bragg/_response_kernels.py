@@ -36,41 +36,37 @@ def decays(length, first, last, step, rate, out):
         out[j] = whole if length[j] == step else math.exp(-rate * length[j])
 
 
-@_jit
-def causal(length, cell, first, last, values, impulses, moved, rate, decay, out):
-    """Add to out (cells) the integrals of ∫ rate·e^(−rate·Δ) f(x − Δ) dΔ, Δ > 0, over each cell.
+@_fast
+def first_filtered(length, cell, first, last, backwards, values, rate, decay, out, by_rate):
+    """Add to out (cells) the integrals over each cell of ∫ rate·e^(−rate·Δ) f(x − Δ) dΔ, Δ > 0; backwards of f(x + Δ).
 
-    Before the first segment f is as on it. The state y obeys y′ = rate·(f − y), hence ∫y = ∫f − Δy/rate.
+    by_rate (cells) gets their derivatives by the rate. Beyond the first segment f is as on it. The state y obeys
+    y′ = rate·(f − y), hence ∫y = ∫f − Δy/rate.
     """
-    y, inverse = values[first], 1.0 / rate
-    for j in range(first, last):
-        new = values[j] + (y - values[j]) * decay[j]
-        out[cell[j]] += values[j] * length[j] - (new - y) * inverse
-        y = new + rate * impulses[j] if moved else new
-
-
-@_jit
-def anticausal(length, cell, first, last, values, impulses, moved, rate, decay, out):
-    """Add to out (cells) the same with f(x + Δ)."""
-    y, inverse = values[last - 1], 1.0 / rate
-    for j in range(last - 1, first - 1, -1):
-        if moved and j < last - 1:
-            y += rate * impulses[j]
-        new = values[j] + (y - values[j]) * decay[j]
-        out[cell[j]] += values[j] * length[j] - (new - y) * inverse
-        y = new
-
-
-@_jit
-def by_rate(length, cell, first, last, backwards, values, rate, decay, out):
-    """Add to out (cells) the derivative by the rate of what `causal` or `anticausal` adds for a function."""
     begin, end, turn = (last - 1, first - 1, -1) if backwards else (first, last, 1)
     y, z, inverse = values[begin], 0.0, 1.0 / rate
     for j in range(begin, end, turn):
-        new = values[j] + (y - values[j]) * decay[j]
-        slope = z * decay[j] - (y - values[j]) * length[j] * decay[j]
-        out[cell[j]] += ((new - y) * inverse - (slope - z)) * inverse
+        f, left = values[j], decay[j]
+        new = left * y + (1.0 - left) * f
+        slope = left * z + (f - y) * length[j] * left
+        gained = (new - y) * inverse
+        out[cell[j]] += f * length[j] - gained
+        by_rate[cell[j]] += (gained - (slope - z)) * inverse
         y, z = new, slope
+
+
+@_fast
+def filtered(length, cell, first, last, backwards, values, impulses, moved, rate, decay, out):
+    """Add to out (cells) what `first_filtered` does, of a channel that has impulses where it is moved."""
+    begin, end, turn = (last - 1, first - 1, -1) if backwards else (first, last, 1)
+    y, inverse = values[begin], 1.0 / rate
+    for j in range(begin, end, turn):
+        f, left = values[j], decay[j]
+        if moved and backwards and j < last - 1:
+            y += rate * impulses[j]
+        new = left * y + (1.0 - left) * f
+        out[cell[j]] += f * length[j] - (new - y) * inverse
+        y = new + rate * impulses[j] if moved and not backwards else new
 
 
 @_jit
@@ -165,17 +161,17 @@ def smear(square, width, sums, begin, end, first, last, out, by_width):
 
 
 @_jit
-def mix(alpha, beta, rise, fall, by_alpha, by_beta, first, last):
-    """Join both exponentials in place: fall (channels, cells) becomes (α·fall + β·rise)/(α + β).
+def mix(alpha, beta, step, rise, fall, by_alpha, by_beta):
+    """Join both exponentials in place: fall (channels, cells) becomes (α·fall + β·rise)/(α + β), per unit of length.
 
     by_alpha and by_beta (cells) come as derivatives of the filters, and become those of the first channel.
     """
-    share = alpha / (alpha + beta)
-    tilt_alpha, tilt_beta = beta / (alpha + beta) ** 2, -alpha / (alpha + beta) ** 2
-    for c in range(first, last):
+    share, rest = alpha / (alpha + beta) / step, beta / (alpha + beta) / step
+    tilt_alpha, tilt_beta = beta / (alpha + beta) ** 2 / step, -alpha / (alpha + beta) ** 2 / step
+    for c in range(by_alpha.size):
         gap = fall[0, c] - rise[0, c]
-        by_alpha[c] = tilt_alpha * gap + (1.0 - share) * by_alpha[c]
+        by_alpha[c] = tilt_alpha * gap + rest * by_alpha[c]
         by_beta[c] = tilt_beta * gap + share * by_beta[c]
     for n in range(fall.shape[0]):
-        for c in range(first, last):
-            fall[n, c] = share * fall[n, c] + (1.0 - share) * rise[n, c]
+        for c in range(by_alpha.size):
+            fall[n, c] = share * fall[n, c] + rest * rise[n, c]

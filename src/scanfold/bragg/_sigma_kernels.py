@@ -18,7 +18,7 @@ _jit = jit()
 # The head of a model's constants: numbers, and where in them the other parts start.
 (FORM, CELLS, START, STEP, PER_MICROSECOND, PER_SECOND, RESPONSE, BACKGROUND, EXTINCTION, PHASES, ROLES, ACTIVE, BINS,
  PHASE_AT, TABLE_START, TABLE_STEP, TABLE_SIZE, TEMPERATURES, TEMPERATURES_AT, NODES, NODE_START, NODE_STEP, TAPS,
- TAPS_AT, DENSITY, WAVELENGTHS, HEAD_SIZE) = range(27)  # fmt: skip
+ TAPS_AT, DENSITY, PREPARED, HEAD_SIZE) = range(27)  # fmt: skip
 #: Which parameter plays which part of the whole model; −1 where there is none.
 (THICKNESS, NORM, TEMPERATURE, K, L0, T0, BG0) = range(7)
 ALPHA0 = BG0 + 5

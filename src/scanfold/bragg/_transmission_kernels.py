@@ -23,6 +23,7 @@ from scanfold.bragg._sigma_kernels import (
     PER_SECOND,
     PHASES,
     PLANES,
+    PREPARED,
     ROLES,
     START,
     STEP,
@@ -150,6 +151,19 @@ def transmission(x, p, aux, y, jac):
         y[:], jac[:] = np.nan, 0.0
         return
     y[:], jac[:] = 0.0, 0.0
+    if is_prepared(p, aux):
+        length, cell, cell_at, channels, impulses, moved, names = prepared_channels(p, aux)
+    else:
+        length, cell, cell_at, channels, impulses, moved, names = own_channels(p, aux)
+    detected = np.zeros((names.size + 7, int(aux[CELLS])))
+    respond(p, aux, length, cell, cell_at, channels, impulses, moved, detected)
+    bin_averages(aux, x, names, detected, y, jac)
+    detect(x, p, aux, y, jac)
+
+
+@_jit
+def segments(p, aux):
+    """Return planes and edges, the cross sections of the phases on the segments, their fractions, and the segments."""
     phases, cells = int(aux[PHASES]), int(aux[CELLS])
     first = first_planes(aux)
     planes = first[phases]
@@ -175,13 +189,71 @@ def transmission(x, p, aux, y, jac):
     for i in range(phases):
         part = slice(first[i], first[i + 1])
         phase_section(p, aux, i, nodes, wavelengths, d[part], q[part], on[part], sections[i])
+    return (first, d, q, nodes, on, edges, stretch, middle, wavelengths), sections, v, length, cell, cell_at
+
+
+@_jit
+def own_channels(p, aux):
+    """Return the segments (length, cell, first of each cell) and the channels on them, for any parameters."""
+    planes, sections, v, length, cell, cell_at = segments(p, aux)
+    first, d, q, nodes, on, edges, stretch, middle, wavelengths = planes
     channels, impulses, moved, names = channels_of(
         p, aux, first, d, q, nodes, on, edges, stretch, length, middle, wavelengths, sections, v
     )
-    detected = np.zeros((names.size + 7, cells))
-    respond(p, aux, length, cell, cell_at, channels, impulses, moved, detected)
-    bin_averages(aux, x, names, detected, y, jac)
-    detect(x, p, aux, y, jac)
+    return length, cell, cell_at, channels, impulses, moved, names
+
+
+@_jit
+def prepared(p, aux):
+    """Return p, then the number of segments and for each Σ v·section, length and cell, then the first of each cell.
+
+    It is put behind the constants of a fit in which only the thickness and what acts after the response vary.
+    """
+    _, sections, v, length, cell, cell_at = segments(p, aux)
+    n, total = length.size, np.zeros(length.size)
+    for i in range(v.size):
+        for j in range(n):
+            total[j] += v[i] * sections[i, j]
+    out = np.empty(p.size + 1 + 3 * n + cell_at.size)
+    k = p.size
+    out[:k], out[k] = p, n
+    out[k + 1 : k + 1 + n], out[k + 1 + n : k + 1 + 2 * n] = total, length
+    out[k + 1 + 2 * n : k + 1 + 3 * n], out[k + 1 + 3 * n :] = cell, cell_at
+    return out
+
+
+@_jit
+def is_prepared(p, aux):
+    """Say whether the constants hold the cross sections of these parameters."""
+    at = int(aux[PREPARED])
+    if at == 0:
+        return False
+    for index in range(p.size):
+        still = acts_before(aux, index) and index != index_of(aux, THICKNESS)
+        if still and p[index] != aux[at + index]:
+            return False
+    return True
+
+
+@_jit
+def prepared_channels(p, aux):
+    """Return what `own_channels` does, from what the constants hold."""
+    at = int(aux[PREPARED]) + p.size
+    n = int(aux[at])
+    total, length = aux[at + 1 : at + 1 + n], aux[at + 1 + n : at + 1 + 2 * n]
+    cell = aux[at + 1 + 2 * n : at + 1 + 3 * n].astype(np.int64)
+    cell_at = aux[at + 1 + 3 * n : at + 2 + 3 * n + int(aux[CELLS])].astype(np.int64)
+    index, thickness = index_of(aux, THICKNESS), role(p, aux, THICKNESS, 1.0)
+    c = 2 if is_active(aux, index) else 1
+    names = np.full(c, -1)
+    channels, impulses, moved = np.empty((c, n)), np.zeros((c, 1)), np.zeros(c, np.bool_)
+    for j in range(n):
+        channels[0, j] = math.exp(-thickness * total[j])
+    if c == 2:
+        names[1] = index
+        for j in range(n):
+            channels[1, j] = -total[j] * channels[0, j]
+    return length, cell, cell_at, channels, impulses, moved, names
 
 
 @_jit

@@ -42,8 +42,8 @@ class Grid:
     start, step : float
         In Å.
     cells : int
-    bins : array of shape (n, 2)
-        Beginning and end of each bin, counted in cells.
+    bins : array of shape (n, 5)
+        First and last cell of each bin, and the weights of both and of those between them.
     """
 
     start: float
@@ -79,7 +79,23 @@ def grid_of(function: Transmission, x: Array) -> Grid:
     rounded = np.round(places)
     places = np.where(np.abs(places - rounded) < 1e-6, rounded, places)
     cells = math.ceil(float(places.max())) + math.ceil(margin / step)
-    return Grid(start, step, cells, places)
+    return Grid(start, step, cells, shares(*places.T))
+
+
+def shares(low: Array, high: Array) -> Array:
+    """Return which cells bins begin and end in, and the weights (n, 5) that make means over [low, high) of them.
+
+    Examples
+    --------
+    >>> shares(np.array([0.0, 2.5]), np.array([2.0, 2.75])).tolist()
+    [[0.0, 1.0, 0.5, 0.5, 0.5], [2.0, 2.0, 1.0, 0.0, 4.0]]
+    """
+    first, last = np.floor(low), np.ceil(high) - 1.0
+    width = high - low
+    alone = first == last
+    head = np.where(alone, width, first + 1.0 - low)
+    tail = np.where(alone, 0.0, high - last)
+    return np.stack([first, last, head / width, tail / width, 1.0 / width], axis=1)
 
 
 def _finer(function: Transmission) -> int:
@@ -142,7 +158,20 @@ def head(function: Transmission, x: Array, derivatives: bool) -> Array:
     top[k.DENSITY] = sum(
         e[k.WEIGHT] * e[k.ATOMS] / (e[k.VOLUME] * np.prod(e[k.LENGTH_A : k.LENGTH_C + 1])) for e in phases
     )
-    return np.concatenate(parts)
+    constants = np.concatenate(parts)
+    return _with_sections(function, constants) if derivatives and not function.compat else constants
+
+
+def _with_sections(function: Transmission, constants: Array) -> Array:
+    """Return the constants with the cross sections at their end, where none of what they depend on varies."""
+    from scanfold.bragg import _sigma_kernels as k
+    from scanfold.bragg import _transmission_kernels as kernels
+
+    varying = [i for i, name in enumerate(function.names) if name in function.active and name != "thickness"]
+    if any(kernels.acts_before(constants, i) for i in varying):
+        return constants
+    constants[k.PREPARED] = constants.size
+    return np.concatenate([constants, kernels.prepared(np.array(function.values), constants)])
 
 
 def _true_range(function: Transmission, grid: Grid) -> tuple[float, float]:

@@ -15,6 +15,9 @@ from scanfold.bragg.indices import indices_of, place_of, places_of, scan_dims
 from scanfold.bragg.variables import replaced, require_counts
 from scanfold.conventions import InputError, unknown
 
+#: Attribute of a Dataset: what its counts were corrected for.
+CORRECTED = "corrected"
+
 
 def exposed(ds: xr.Dataset, given: Mapping[str, Any]) -> xr.Dataset:
     """Return the Dataset with exposures: transmission is the ratio of counts per exposure.
@@ -91,7 +94,7 @@ def overlap(ds: xr.Dataset, triggers: Any, windows: Sequence[float]) -> xr.Datas
     def factor(counts: Any, count: Any) -> Any:
         return kernels.overlap_factor(counts, count, starts)
 
-    return _scaled(ds, names, factor, each, ("overlap", starts))
+    return marked(_scaled(ds, names, factor, each, ("overlap", starts)), "overlap")
 
 
 def dead_time(ds: xr.Dataset, tau: float, pulses: Any) -> xr.Dataset:
@@ -117,7 +120,13 @@ def dead_time(ds: xr.Dataset, tau: float, pulses: Any) -> xr.Dataset:
     def factor(counts: Any, count: Any) -> Any:
         return kernels.dead_time_factor(counts, np.broadcast_to(tau, np.shape(count)), width * count[..., np.newaxis])
 
-    return _scaled(ds, names, factor, each, ("dead time", float(tau), tokenize(width)))
+    return marked(_scaled(ds, names, factor, each, ("dead time", float(tau), tokenize(width))), "dead time")
+
+
+def marked(ds: xr.Dataset, correction: str) -> xr.Dataset:
+    """Return the Dataset with a correction on record: its counts are no longer those that were recorded."""
+    before = str(ds.attrs.get(CORRECTED, ""))
+    return ds.assign_attrs({CORRECTED: f"{before}, {correction}" if before else correction})
 
 
 def _by_kind(ds: xr.Dataset, given: Any, names: Sequence[str], what: str) -> dict[str, xr.DataArray]:
@@ -178,7 +187,7 @@ def without_dark(ds: xr.Dataset, dark: Any, scale: float | Mapping[str, float]) 
             raise InputError(f"dark has the dims {values.dims}, and {name} is one spectrum for all groups")
         arrays[name] = ds[name] - factor * values
         arrays[f"{name}_err"] = (ds[f"{name}_err"] ** 2 + (factor * errors) ** 2) ** 0.5
-    return replaced(ds, arrays)
+    return marked(replaced(ds, arrays), "dark counts")
 
 
 def _dark(ds: xr.Dataset, dark: Any) -> tuple[xr.DataArray, xr.DataArray]:

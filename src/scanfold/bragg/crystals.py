@@ -111,20 +111,30 @@ def _planes(info: Any, inverse: Array, shortest: float) -> Array:
 
 def crystal(material: Material, temperature: float, shortest: float = 0.0) -> Crystal:
     """Return the cell of a material at a temperature (K), with planes whose edges are beyond `shortest` (Å)."""
-    found = _cell(source_of(material), float(temperature), float(shortest))
+    found = cell_of(material, temperature, shortest)
     if material.oriented:
         # What an oriented crystal reflects is in its table.
         return Crystal(**{**vars(found), "planes": found.planes[:0]})
     return found
 
 
+def cell_of(material: Material, temperature: float, shortest: float = 0.0) -> Crystal:
+    """Return the cell of a material whether it is a powder or oriented."""
+    return _cell(source_of(material), float(temperature), float(shortest))
+
+
 @lru_cache(maxsize=64)
-def _smooth(source: str, orientation: str, mos: float, temperature: float, first: int, count: int) -> Array:
+def _smooth(
+    source: str, orientation: str, mos: float, lengths: tuple[float, ...], temperature: float, first: int, count: int
+) -> Array:
     nc = require_ncrystal()
     wavelengths = (first + np.arange(count)) * TABLE_STEP
     config = f"{source};temp={temperature!r}K"
     if orientation:
         loaded = nc.load(config + ";" + orientation)
+        if lengths:
+            text = with_lengths(nc.createTextData(source).rawData, lengths)
+            loaded = nc.directLoad(text, f"temp={temperature!r}K;{orientation}")
         # One call per wavelength: a broad mosaic has no structure as fine as the table.
         every = int(np.clip(_FINER * mos, 1, 20))
         places = np.arange(first // every, (first + count) // every + 2) * (every * TABLE_STEP)
@@ -146,7 +156,27 @@ def _is_powder(loaded: Any) -> bool:
 
 def smooth_table(material: Material, temperature: float, first: int, count: int) -> Array:
     """Return the cross section (barn per atom) without Bragg edges at (first + i)·TABLE_STEP Å; all, if oriented."""
-    return _smooth(source_of(material), _orientation(material), material.mos or 0.001, float(temperature), first, count)
+    own, lengths = (material.a, material.b, material.c), ()
+    if material.oriented and any(own):
+        cell = cell_of(material, temperature, 2.0)
+        lengths = tuple(float(own[tie] or cell.lengths[tie]) for tie in cell.tied)
+    return _smooth(
+        source_of(material), _orientation(material), material.mos or 0.001, lengths, float(temperature), first, count
+    )
+
+
+def with_lengths(text: str, lengths: tuple[float, ...]) -> str:
+    r"""Return NCMAT text with other lengths of the cell (Å), all their digits kept.
+
+    Examples
+    --------
+    >>> with_lengths("NCMAT v4\n@CELL\n  cubic 4.05\n@SPACEGROUP\n  225\n", (4.0501, 4.0501, 4.0501)).splitlines()[1:4]
+    ['@CELL', '  lengths 4.0501 4.0501 4.0501', '  angles 90 90 90']
+    """
+    before, mark, after = text.partition("@CELL")
+    cell, at, rest = after.partition("\n@")
+    angles = next((line for line in cell.splitlines() if line.strip().startswith("angles")), "  angles 90 90 90")
+    return f"{before}{mark}\n  lengths {' '.join(map(repr, lengths))}\n{angles}{at}{rest}"
 
 
 def _orientation(material: Material) -> str:

@@ -11,7 +11,7 @@ import xarray as xr
 
 from scanfold.bragg import corrections, loading, regions
 from scanfold.bragg.indices import PRESENT, indices_of, place_of, scan_dims
-from scanfold.bragg.variables import VARIABLES, replaced
+from scanfold.bragg.variables import VARIABLES
 from scanfold.conventions import InputError, InputTypeError, table
 
 if TYPE_CHECKING:
@@ -323,7 +323,7 @@ class Data:
             return NotImplemented
         if self.is_grouped != other.is_grouped:
             raise InputTypeError("grouped data and one spectrum do not add up; use subset, or group the spectrum")
-        return self._with(added(self.dataset, other.dataset))
+        return self._with(regions.added(self.dataset, other.dataset))
 
     def add_groups(
         self, signal: Source, openbeam: Source, empty_signal: Source = None, empty_openbeam: Source = None, *,
@@ -384,39 +384,6 @@ def _counts(signal: Any, openbeam: Any, empty_signal: Any, empty_openbeam: Any) 
     given = {"signal": signal, "openbeam": openbeam, "empty_signal": empty_signal, "empty_openbeam": empty_openbeam}
     # nbragg's scripts pass "" for none.
     return {k: None if isinstance(v, str) and not v else v for k, v in given.items()}
-
-
-def added(a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
-    """Return the sum of two measurements of the same groups.
-
-    Raises
-    ------
-    InputError
-        If groups, flight path, bin width, wavelengths or the kinds of counts differ.
-    """
-    if indices_of(a) != indices_of(b) or scan_dims(a) != scan_dims(b):
-        raise InputError(f"the groups differ: {_few(indices_of(a))} and {_few(indices_of(b))}")
-    for name in ("L", "tstep"):
-        if a.attrs.get(name) != b.attrs.get(name):
-            raise InputError(f"{name} differs: {a.attrs.get(name)} and {b.attrs.get(name)}")
-    first, second = a["wavelength"].values, b["wavelength"].values
-    if first.shape != second.shape or not np.allclose(first, second, rtol=1e-9, atol=0, equal_nan=True):
-        raise InputError(
-            f"the wavelength grids differ: {first.size} bins {first[0]:.6g} … {first[-1]:.6g} Å and {second.size} bins "
-            f"{second[0]:.6g} … {second[-1]:.6g} Å"
-        )
-    out: dict[str, xr.DataArray] = {}
-    other = b.drop_vars(list(b.coords))
-    for name in regions.same_counts(a, b):
-        out[name] = a[name] + other[name]
-        out[f"{name}_err"] = (a[f"{name}_err"] ** 2 + other[f"{name}_err"] ** 2) ** 0.5
-        if f"{name}_exposure" in a:
-            out[f"{name}_exposure"] = a[f"{name}_exposure"] + other[f"{name}_exposure"]
-    return replaced(a, out)
-
-
-def _few(indices: Sequence[str]) -> str:
-    return f"{len(indices)} from {indices[0]} to {indices[-1]}" if indices else "none"
 
 
 Data.__doc__ = (Data.__doc__ or "") + "\n".join("    " + line for line in table(VARIABLES).splitlines()) + "\n"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +11,11 @@ import lmfit
 import numpy as np
 import xarray as xr
 
+from scanfold.bragg.corrections import CORRECTED
 from scanfold.bragg.parameters import units_of
-from scanfold.bragg.stages import Stage, check_stages, expand_stages
-from scanfold.conventions import InputError, InputTypeError, unknown
-from scanfold.fitting import Stages, fit
+from scanfold.bragg.stages import Stage, check_stages, expand_stages, within
+from scanfold.conventions import InputError, InputTypeError, provenance, unknown
+from scanfold.fitting import Stages, fit, parameter_names
 
 if TYPE_CHECKING:
     from scanfold.bragg.model import TransmissionModel
@@ -56,12 +59,13 @@ def fit_groups(
     stages : mapping or "all", optional
         By default those set on the model; the model's groups, one after the other, with "rietveld" and "staged".
     likelihood : {"gaussian", "poisson"}
-        Least squares of the transmission, or signal counts given signal and open beam counts.
+        Least squares of the transmission, or signal counts given signal and open beam counts; these must be as
+        recorded (sums of bins and pixels and charges are taken care of; corrected counts warn).
     n_jobs, backend : int, {"loky", "threading", "sequential"}, optional
         Fit in so many processes or threads (−1: all cores) when the result is looked at; the numbers are the
         same. Without them it is computed by whatever Dask is set to.
     progress_bar : bool
-        Accepted for the sake of old scripts; `save` shows the progress of a long run.
+        Show a bar while the result is computed because it is looked at.
     **options
         Of `scanfold.fit`: guess, engine, covariance, errors, max_nfev, retry …
 
@@ -84,7 +88,7 @@ def fit_groups(
     values, extra = _measured(window, likelihood)
     options |= extra | {"dim": "wavelength", "method": "leastsq" if method in _STYLES else method}
     scheduler = _scheduler(n_jobs, backend)
-    if any(s.wlmin is not None or s.wlmax is not None for s in chosen):
+    if any(s.window != (None, None) for s in chosen):
         fits = _stages_in_windows(values, function, table, chosen, style, options)
     else:
         fits = fit(values, function, table, stages=_as_stages(chosen, style), **options)
@@ -93,7 +97,7 @@ def fit_groups(
             fits[name].attrs["units"] = fits[f"{name}_stderr"].attrs["units"] = unit
     from scanfold.bragg.result import GroupedFitResult
 
-    return GroupedFitResult(fits, model, data, scheduler=scheduler)
+    return GroupedFitResult(fits, model, data, scheduler=scheduler, progress=progress_bar)
 
 
 def instrument_model(model: TransmissionModel, table: Mapping[str, Any], window: xr.Dataset) -> lmfit.Model:
@@ -159,6 +163,12 @@ def counts_of(dataset: xr.Dataset) -> tuple[xr.DataArray, dict[str, Any]]:
             raise InputError(
                 f"likelihood='poisson' needs the counts, and the data have no {name!r}; use likelihood='gaussian'"
             )
+    if CORRECTED in dataset.attrs:
+        warnings.warn(
+            f"these counts were corrected for {dataset.attrs[CORRECTED]}: their noise is not that of counts, and the "
+            "errors of likelihood='poisson' are too small by as much; 'gaussian' takes the errors of the data",
+            stacklevel=4,
+        )
     exposure = xr.ones_like(dataset["wavelength"], dtype=np.float64)
     exposure = exposure * dataset.get("signal_exposure", 1.0) / dataset.get("openbeam_exposure", 1.0)
     if "empty_ratio" in dataset:
@@ -245,23 +255,48 @@ def _stages_in_windows(
     values: xr.DataArray, function: lmfit.Model, table: Mapping[str, Mapping[str, Any]], chosen: Sequence[Stage],
     style: str, options: Mapping[str, Any],
 ) -> xr.Dataset:  # fmt: skip
-    """Fit stage after stage, each in its own window, from the result of the one before; return the last."""
+    """Fit stage after stage, each in its own window, from the result of the one before; return the last.
+
+    It has the parameters after each stage, as fits in stages of one window have, and all evaluations.
+    """
     fits: xr.Dataset | None = None
     free: set[str] = set()
-    wavelengths = values["wavelength"]
+    before: list[xr.Dataset] = []
     for stage in chosen:
         free = free | set(stage.vary) if style == "rietveld" else set(stage.vary)
-        low, high = stage.wlmin or -np.inf, stage.wlmax or np.inf
         settings: dict[str, dict[str, Any]] = {n: dict(s) for n, s in table.items()}
         for name, own in settings.items():
             if "expr" not in own:
                 own["vary"] = name in free
                 if fits is not None:
                     own["value"] = fits[name].drop_vars(list(fits[name].coords)).drop_attrs()
-        inside = values.where((wavelengths > low) & (wavelengths < high))
+        inside = within(values, "wavelength", stage.window)
         fits = fit(inside, function, settings, **{**options, "guess": "params", "retry": False})
+        before.append(fits)
     assert fits is not None
-    return fits
+    return _joined(before, table, chosen)
+
+
+def _joined(each: Sequence[xr.Dataset], table: Mapping[str, Mapping[str, Any]], chosen: Sequence[Stage]) -> xr.Dataset:
+    """Return the last fit with the record and the values of all stages."""
+    names = parameter_names(each[-1])
+    rows = [xr.concat([f[n].drop_attrs() for n in names], "param", coords="minimal", compat="override") for f in each]
+    kept = xr.concat(rows, "stage", coords="minimal", compat="override").transpose(..., "stage", "param")
+    out = each[-1].assign(
+        stage_values=kept.assign_attrs(long_name="parameters after each stage"),
+        nfev=sum(f["nfev"] for f in each).astype("int32").assign_attrs(each[-1]["nfev"].attrs),  # type: ignore[union-attr]
+    )
+    out = out.assign_coords(param=np.array(names, object), stage=np.array([s.name for s in chosen], object))
+    recorded = provenance(each[-1])
+    options = recorded["options"]
+    options["stages"] = [provenance(f)["options"]["stages"][-1] for f in each]
+    options["stage_names"], options["keep_stages"] = [s.name for s in chosen], True
+    options["windows"] = [list(s.window) for s in chosen]
+    for name, settings in table.items():
+        if "value" in settings and not isinstance(settings["value"], xr.DataArray):
+            options["parameters"][name]["value"] = float(settings["value"])
+            options["own"].pop(f"{name}.value", None)
+    return out.assign_attrs(provenance=json.dumps(recorded, sort_keys=True))
 
 
 def _scheduler(n_jobs: int | None, backend: str | None) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import lmfit
@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from scanfold.bragg.data import Data
+from scanfold.bragg.stages import within
 from scanfold.conventions import InputError, provenance
 from scanfold.fitting import model_of
 
@@ -29,6 +30,8 @@ class Measured:
     dim : str
     dataset : Dataset
         All of the data in the window of the fits.
+    window : pair of float, optional
+        That of the last stage, outside of which `values` are NaN.
     """
 
     values: xr.DataArray
@@ -36,12 +39,19 @@ class Measured:
     model: lmfit.Model
     dim: str
     dataset: xr.Dataset
+    window: Sequence[float | None] | None = None
+
+    def in_window(self, window: Sequence[float | None] | None) -> Measured:
+        """Return what another stage saw."""
+        values = within(self.dataset["transmission"], self.dim, window)
+        return replace(self, values=values, window=window)
 
     def counts(self) -> tuple[xr.DataArray, dict[str, Any]]:
         """Return the signal counts, and the open beam beside them as `scanfold.fit` takes it."""
         from scanfold.bragg.fits import counts_of
 
-        return counts_of(self.dataset)
+        counts, beside = counts_of(self.dataset)
+        return within(counts, self.dim, self.window), beside
 
     @classmethod
     def of(cls, fits: xr.Dataset, model: Any, data: Data | None, place: Mapping[str, int] | None) -> Measured:
@@ -62,9 +72,9 @@ class Measured:
         )
         dim = str(options["dim"])
         ds = windowed(ds, options["axis"], dim)
-        values = ds["transmission"]
         weights = 1.0 / ds["transmission_err"] if options["weights"] == "array" else None
-        return cls(values, weights, lmfit_model(fits, model, ds), dim, ds)
+        whole = cls(ds["transmission"], weights, lmfit_model(fits, model, ds), dim, ds)
+        return whole.in_window(options["windows"][-1]) if "windows" in options else whole
 
 
 def options_of(fits: xr.Dataset) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import lmfit
 import numpy as np
 
 from scanfold.bragg.constants import TERMS
-from scanfold.bragg.crystals import crystal
+from scanfold.bragg.crystals import cell_of, crystal
 from scanfold.bragg.materials import Material
 from scanfold.conventions import InputError
 from scanfold.fitting.expressions import translate
@@ -73,8 +73,8 @@ def complete(phases: Mapping[str, Material], vary: Vary) -> dict[str, Material]:
     chosen = given or (powders if vary.extinction is not None else set())
     if vary.extinction is not None and not chosen:
         raise InputError("extinction needs a powder of a crystal; no phase is one: leave vary_extinction out")
-    if vary.lattice is not None and not powders:
-        raise InputError("vary_lattice needs a powder of a crystal; no phase is one: leave it out")
+    if vary.lattice is not None and not any(cell_of(m, 293.15, 2.0).has_cell for m in phases.values()):
+        raise InputError("vary_lattice needs a crystal; no phase is one: leave it out")
     if vary.sans is not None and not any(m.sans is not None for m in phases.values()):
         raise InputError("vary_sans: no phase has a radius of voids; give one in Å: CrossSection(iron=…, sans=50)")
     if vary.orientation is not None and not any(m.oriented for m in phases.values()):
@@ -143,10 +143,10 @@ def _weights(params: lmfit.Parameters, phases: Mapping[str, Material], vary: boo
 
 
 def _lattice(params: lmfit.Parameters, phases: Mapping[str, Material], vary: bool) -> None:
-    """Add a, b and c of each powder, tied as its crystal ties them."""
+    """Add a, b and c of each crystal, tied as its cell ties them."""
     for number, _, material in numbered(phases):
-        cell = crystal(material, 293.15, 2.0)
-        if material.oriented or not cell.has_cell:
+        cell = cell_of(material, 293.15, 2.0)
+        if not cell.has_cell:
             continue
         for letter, own, length, tie in zip(
             "abc", (material.a, material.b, material.c), cell.lengths, cell.tied, strict=True

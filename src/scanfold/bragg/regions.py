@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from scanfold.bragg.indices import PRESENT, place_of, places_of, scan_dims
+from scanfold.bragg.indices import PRESENT, indices_of, place_of, places_of, scan_dims
 from scanfold.bragg.variables import (
     COUNTED,
     axis_of_tof,
@@ -306,3 +306,36 @@ def same_counts(a: xr.Dataset, b: xr.Dataset) -> list[str]:
     if exposed[0] != exposed[1]:
         raise InputError("one is normalised by its exposure (charge, or summed pixels) and the other is not")
     return first
+
+
+def added(a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
+    """Return the sum of two measurements of the same groups.
+
+    Raises
+    ------
+    InputError
+        If groups, flight path, bin width, wavelengths or the kinds of counts differ.
+    """
+    if indices_of(a) != indices_of(b) or scan_dims(a) != scan_dims(b):
+        raise InputError(f"the groups differ: {_few(indices_of(a))} and {_few(indices_of(b))}")
+    for name in ("L", "tstep"):
+        if a.attrs.get(name) != b.attrs.get(name):
+            raise InputError(f"{name} differs: {a.attrs.get(name)} and {b.attrs.get(name)}")
+    first, second = a["wavelength"].values, b["wavelength"].values
+    if first.shape != second.shape or not np.allclose(first, second, rtol=1e-9, atol=0, equal_nan=True):
+        raise InputError(
+            f"the wavelength grids differ: {first.size} bins {first[0]:.6g} … {first[-1]:.6g} Å and {second.size} bins "
+            f"{second[0]:.6g} … {second[-1]:.6g} Å"
+        )
+    out: dict[str, xr.DataArray] = {}
+    other = b.drop_vars(list(b.coords))
+    for name in same_counts(a, b):
+        out[name] = a[name] + other[name]
+        out[f"{name}_err"] = (a[f"{name}_err"] ** 2 + other[f"{name}_err"] ** 2) ** 0.5
+        if f"{name}_exposure" in a:
+            out[f"{name}_exposure"] = a[f"{name}_exposure"] + other[f"{name}_exposure"]
+    return replaced(a, out)
+
+
+def _few(indices: Sequence[str]) -> str:
+    return f"{len(indices)} from {indices[0]} to {indices[-1]}" if indices else "none"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,8 @@ class GroupedFitResult:
         The data, of which the fits may have used a window. None where they are not at hand.
     scheduler : mapping, optional
         How the fits are computed when they are looked at: keywords of ``Dataset.compute``.
+    progress : bool
+        Show a bar meanwhile, if that is not on a cluster, which shows its own.
 
     Examples
     --------
@@ -57,13 +60,14 @@ class GroupedFitResult:
         data: Data | xr.Dataset | None = None,
         *,
         scheduler: Mapping[str, Any] | None = None,
+        progress: bool = False,
     ):
         if not isinstance(fits, xr.Dataset):
             raise InputTypeError(f"fits is a {type(fits).__name__}; expected the Dataset that a fit returns")
         self._names = parameter_names(fits)
         data = Data(data) if isinstance(data, xr.Dataset) else data
         self._fits, self.model, self.data = fits, model, data
-        self._scheduler = dict(scheduler or {})
+        self._scheduler, self._progress = dict(scheduler or {}), progress
         self._kept: dict[tuple[int, ...], ModelResult] = {}
 
     @property
@@ -74,7 +78,10 @@ class GroupedFitResult:
     def compute(self) -> xr.Dataset:
         """Compute all fits, once, and return the maps in memory."""
         if any(v.chunks is not None for v in self._fits.variables.values()):
-            self._fits = self._fits.compute(**self._scheduler)
+            from dask.diagnostics import ProgressBar
+
+            with ProgressBar() if self._progress else nullcontext():
+                self._fits = self._fits.compute(**self._scheduler)
         return self._fits
 
     @property

@@ -89,9 +89,9 @@ def whole(result: GroupedFitResult, compact: bool, parts: Mapping[str, Any]) -> 
 
 
 def counts_of(data: Data) -> xr.Dataset:
-    """Return what a file keeps of data: counts, errors and exposures, or the transmission where there are none."""
-    names = counted_and_errors(data.dataset) or [n for n in data.dataset.data_vars if n in SPEC]
-    return data.dataset[names]
+    """Return what a file keeps of data: counts, errors and exposures, or all where the transmission is not of them."""
+    names = counted_and_errors(data.dataset)
+    return data.dataset[names if "signal_err" in names else [n for n in data.dataset.data_vars if n in SPEC]]
 
 
 def described(model: Any) -> Any:

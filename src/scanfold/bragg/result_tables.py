@@ -103,7 +103,8 @@ def stages_summary(result: GroupedFitResult, index: Any) -> pd.DataFrame:
     if several and "stage_values" not in here:
         raise InputError("the values after each stage were not kept; fit with stages=Stages(…, keep=True)")
     measured = result.measured(place)
-    for number, (stage, free) in enumerate(zip(stage_names, options["stages"], strict=True)):
+    windows = options.get("windows", [None] * len(stage_names))
+    for number, (stage, free, window) in enumerate(zip(stage_names, options["stages"], windows, strict=True)):
         last = number == len(options["stages"]) - 1
         values = {
             n: float(here[n]) if last else float(here["stage_values"].isel(stage=number).sel(param=n)) for n in names
@@ -111,7 +112,7 @@ def stages_summary(result: GroupedFitResult, index: Any) -> pd.DataFrame:
         if last:
             errors, redchi = {n: float(here[f"{n}_stderr"]) for n in names}, float(here["redchi"])
         else:
-            tied, errors, redchi = at_values(measured, options, values, free)
+            tied, errors, redchi = at_values(measured.in_window(window), options, values, free)
             values |= tied
         columns[(stage, "value")] = [*(values[n] for n in names), redchi]
         columns[(stage, "stderr")] = [*(errors.get(n, np.nan) for n in names), np.nan]

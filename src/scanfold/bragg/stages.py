@@ -7,6 +7,8 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import lmfit
+import numpy as np
+import xarray as xr
 
 from scanfold.conventions import InputError, InputTypeError, unknown
 
@@ -26,6 +28,20 @@ class Stage(NamedTuple):
     vary: tuple[str, ...]
     wlmin: float | None = None
     wlmax: float | None = None
+
+    @property
+    def window(self) -> tuple[float | None, float | None]:
+        """Shortest and longest wavelength (Å), None for no limit; both are outside."""
+        return self.wlmin, self.wlmax
+
+
+def within(values: xr.DataArray, dim: str, window: Sequence[float | None] | None) -> xr.DataArray:
+    """Return values along `dim` with NaN outside of the window of a stage, None for no limit."""
+    low, high = (None, None) if window is None else window
+    if low is None and high is None:
+        return values
+    inside = (values[dim] > (-np.inf if low is None else low)) & (values[dim] < (np.inf if high is None else high))
+    return values.where(inside)
 
 
 def members(group: str, names: Sequence[str]) -> list[str]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from scanfold.bragg.constants import head
 from scanfold.bragg.materials import Material
+from scanfold.bragg.parameters import numbered
 from scanfold.fitting.components import Component, Unsupported
 
 Array = npt.NDArray[np.float64]
@@ -81,8 +82,9 @@ class Transmission:
         return np.asarray(y[0])
 
     def baked(self, values: Mapping[str, float]) -> Transmission:
-        """Return it with what is not a number of the kernel set: a temperature outside its tables, angles."""
-        phases = tuple((name, _oriented(name, material, values)) for name, material in self.phases)
+        """Return it with what is no number of the kernel set: oriented crystals, a temperature outside its tables."""
+        found = numbered(dict(self.phases))
+        phases = tuple((name, _oriented(number, name, material, values)) for number, name, material in found)
         temperatures, temperature = self.temperatures, float(values.get("temp", self.temperatures[0]))
         if not min(temperatures) <= temperature <= max(temperatures):
             temperatures = (temperature,)
@@ -97,9 +99,11 @@ class Transmission:
 
     def component(self, prefix: str, x: Array) -> Component:
         """Return it as one leaf of a compiled model; scanfold.fitting asks for it."""
-        turning = [n for n in self.active if n[:2] in ("θ_", "ϕ_", "η_")]
-        if turning:
-            raise Unsupported(f"NCrystal itself turns a crystal ({', '.join(turning)}), in Python")
+        numbers = [number for number, _, material in numbered(dict(self.phases)) if material.oriented]
+        lattice = {letter + number for letter in "abc" for number in numbers}
+        asked = [n for n in self.active if n[:2] in ("θ_", "ϕ_", "η_") or n in lattice]
+        if asked:
+            raise Unsupported(f"NCrystal itself is asked for each oriented crystal ({', '.join(asked)}), in Python")
         return Component(self.leaf, tuple(prefix + n for n in self.names), function=self)
 
     def constants(self, x: Array, *, derivatives: bool = True) -> Array:
@@ -112,8 +116,10 @@ def _constants(function: Transmission, axis: bytes, derivatives: bool) -> Array:
     return head(function, np.frombuffer(axis, np.float64), derivatives)
 
 
-def _oriented(name: str, material: Material, values: Mapping[str, float]) -> Material:
-    """Return the material turned as its angles say."""
-    angles = {"theta": f"θ_{name}", "phi": f"ϕ_{name}", "mos": f"η_{name}"}
-    given: dict[str, Any] = {k: float(values[v]) for k, v in angles.items() if v in values and material.oriented}
+def _oriented(number: str, name: str, material: Material, values: Mapping[str, float]) -> Material:
+    """Return the material turned and stretched as its parameters say."""
+    if not material.oriented:
+        return material
+    names = {"theta": f"θ_{name}", "phi": f"ϕ_{name}", "mos": f"η_{name}", **{c: c + number for c in "abc"}}
+    given: dict[str, Any] = {k: float(values[v]) for k, v in names.items() if v in values}
     return replace(material, **given) if given else material

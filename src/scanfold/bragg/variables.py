@@ -81,9 +81,9 @@ def _axis(times: Any, wavelength: Any) -> dict[str, xr.Variable]:
 
 
 def with_transmission(ds: xr.Dataset) -> xr.Dataset:
-    """Return the Dataset with its transmission made again from its counts, if it has counts."""
+    """Return the Dataset with its transmission made again from its counts, if it has counts and their errors."""
     variables: dict[str, xr.Variable] = {str(n): ds.variables[n] for n in ds.data_vars}
-    if "signal" in variables and "openbeam" in variables:
+    if {"signal", "signal_err", "openbeam", "openbeam_err"} <= set(variables):
         counts = {n: xr.DataArray(v.data, dims=v.dims) for n, v in variables.items() if n not in _DERIVED}
         derived = _derived(counts, ds.sizes["tof"])
         variables |= {n: SPEC[n].make(a).variable for n, a in derived.items()}
