@@ -156,7 +156,8 @@ def _is_powder(loaded: Any) -> bool:
 
 def smooth_table(material: Material, temperature: float, first: int, count: int) -> Array:
     """Return the cross section (barn per atom) without Bragg edges at (first + i)·TABLE_STEP Å; all, if oriented."""
-    own, lengths = (material.a, material.b, material.c), ()
+    own = (material.a, material.b, material.c)
+    lengths: tuple[float, ...] = ()
     if material.oriented and any(own):
         cell = cell_of(material, temperature, 2.0)
         lengths = tuple(float(own[tie] or cell.lengths[tie]) for tie in cell.tied)
