@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from scanfold.bragg.indices import indices_of, place_of, scan_dims
 from scanfold.bragg.measured import Measured
 from scanfold.conventions import InputError, InputTypeError
 from scanfold.fitting import parameter_names, result_at
+from scanfold.runs.progress import while_computing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,9 +78,7 @@ class GroupedFitResult:
     def compute(self) -> xr.Dataset:
         """Compute all fits, once, and return the maps in memory."""
         if any(v.chunks is not None for v in self._fits.variables.values()):
-            from dask.diagnostics import ProgressBar
-
-            with ProgressBar() if self._progress else nullcontext():
+            with while_computing(self._progress):
                 self._fits = self._fits.compute(**self._scheduler)
         return self._fits
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 #: Seconds between two lines in a log, and between two looks of a notebook's bar.
@@ -128,3 +129,10 @@ def _in_notebook() -> bool:
     """Say whether a Jupyter kernel runs this."""
     ipython = sys.modules.get("IPython")
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+
+
+def while_computing(show: bool) -> AbstractContextManager[Any]:
+    """Return a context in which what Dask's own schedulers compute to memory shows a bar, if it is to be shown."""
+    from dask.diagnostics import ProgressBar
+
+    return ProgressBar() if show else nullcontext()  # type: ignore[no-untyped-call]
