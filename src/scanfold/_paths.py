@@ -64,9 +64,9 @@ def file_system(url: str) -> Any:
         raise InputError(
             f'{protocol}:// needs another library ({error}); type: pip install "scanfold[remote]"'
         ) from None
-    except ValueError as error:
+    except Exception as error:  # of any of fsspec's libraries: an unknown protocol, a host that is not there
         known = "s3://, https:// and others of fsspec"
-        raise InputError(f"cannot open {url!r}: {error}; URLs are {known}") from None
+        raise InputError(f"cannot open {url!r}: {type(error).__name__}: {error}; URLs are {known}") from None
 
 
 def location(path: str | os.PathLike[str]) -> Path:

@@ -200,3 +200,17 @@ def test_what_a_web_server_cannot_list(web):
         sf.open_scan(f"{address}/scan.zarr")
     array = sf.open_scan(f"{address}/scan.zarr/counts", dims=("y", "x", "energy"))
     np.testing.assert_array_equal(array["data"].values, VALUES)
+
+
+def test_a_web_server_takes_no_stores(web):
+    address, folder = web
+    with pytest.raises(InputError, match="cannot write to http"):
+        sf.save(xr.DataArray(np.ones((4, 2)), dims=("y", "x"), name="counts"), f"{address}/a.zarr", progress=False)
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("url", ["://", "s3://", "a b://c", "ftp://127.0.0.1:9/a", "zip://a", "dir::x://y", "http://"])
+def test_odd_urls_are_one_error(url, bucket):
+    for call in (sf.open_scan, describe):
+        with pytest.raises(InputError):
+            call(url)

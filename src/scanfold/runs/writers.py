@@ -62,7 +62,9 @@ def _lease(store: Path, lock: Path) -> Iterator[None]:
     lease = _Lease(store, lock)
     try:
         lease.acquire()
-    except OSError as error:
+    except RunError:
+        raise
+    except Exception as error:  # of the library that speaks to the server
         raise InputError(f"cannot write to {store}: {type(error).__name__}: {error}") from error
     try:
         yield
