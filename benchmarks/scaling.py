@@ -41,7 +41,8 @@ def run(small: bool) -> Iterator[Table]:
         jobs = _jobs(folder, sides, GROUPS // 20 if small else GROUPS)
         for each in jobs.values():  # a few clusters at a time
             race(each, 1 if small else REPEATS)
-        _write_rows(folder / "rows.h5", counts[-1])
+        for count in (10, *counts):
+            _write_rows(folder / f"rows-{count}.h5", count)
         blocks = {w: [_blocks(folder, count, w) for count in counts] for w in (0, 2)}
         for method in (m for each in blocks.values() for m in each):
             race([method], 0)  # one by one: what came before would be in the memory of the next
@@ -132,8 +133,8 @@ def many_blocks(folder: str, count: int, workers: int) -> Iterator[Callable[[], 
     store = Path(folder) / f"blocks-{count}-{workers}.zarr"
 
     def rows(number: int) -> Any:
-        scan = sf.open_scan(f"{folder}/rows.h5", chunks={"position": 1}, dims=("position", "energy"))
-        return (scan[["counts"]].isel(position=slice(0, number)) * 2).drop_attrs()
+        scan = sf.open_scan(f"{folder}/rows-{number}.h5", chunks={"position": 1}, dims=("position", "energy"))
+        return (scan[["counts"]] * 2).drop_attrs()
 
     def work() -> dict[str, float]:
         sf.save(rows(10), store, progress=False)  # what is imported once, here and by the workers
