@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks._report import Figures, Table
 
 #: Inputs for each reader and each kind of word.
 MANY = 1000
+
+
+def _tried(trials: Any, table: str, seeds: range, name: str) -> Any:
+    tally = trials.run([(table, name)], seeds)[name]
+    print(name, dict(tally.counts), *tally.failures[:3], flush=True)
+    return tally
 
 
 def run(small: bool = False) -> Iterator[Table]:
@@ -27,9 +36,12 @@ def run(small: bool = False) -> Iterator[Table]:
             f"{title}: {20 if small else MANY} each",
             ("reader", "refused by name", "read right", "read wrong", "failed", "slowest (s)", "most memory (MiB)"),
         )
-        for name in module.TRIALS:
-            tally = trials.run([(table, name)], range(20 if small else MANY))[name]
-            print(name, dict(tally.counts), *tally.failures[:3], flush=True)
+        seeds = range(20 if small else MANY)
+        with ThreadPoolExecutor(2) as pool:
+            tried = dict(
+                zip(module.TRIALS, pool.map(partial(_tried, trials, table, seeds), module.TRIALS), strict=True)
+            )
+        for name, tally in tried.items():
             all_of.append(tally)
             counts = tally.counts
             numbers = [counts["refused"], counts["right"], counts["wrong"], len(tally.failures)]
