@@ -179,6 +179,8 @@ def _labelled(array: xr.DataArray, role: str) -> xr.DataArray:
     axis = _tof_dim(array, role)
     if array.dtype.kind not in "iuf":
         raise InputTypeError(f"{role} has dtype {array.dtype}; expected counts")
+    if array.sizes[axis] == 0:
+        raise InputError(f"{role} has no bins along {axis!r}; expected counts over the time of flight")
     if tuple(array.dims) == _UNNAMED:
         array = array.rename(position="tof", ky="y", kx="x").drop_vars(["y", "x"], errors="ignore")
     elif axis != "tof":

@@ -141,6 +141,8 @@ def _take(array: xr.DataArray, indices: xr.DataArray, dims: Any, batch: int | No
     array = array.transpose(*dims, ...)
     frame = {str(d): n for d, n in array.sizes.items() if d not in dims}
     coords = {d: array[d] for d in frame if d in array.coords}
+    if 0 in frame.values():
+        raise InputError(f"{array.name!r} has frames of {frame}: there is nothing to gather")
     if array.chunks is None and indices.chunks is not None:
         return _looked_up(array, indices, frame)
     if array.chunks is None:

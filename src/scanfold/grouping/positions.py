@@ -16,6 +16,8 @@ Array = npt.NDArray[Any]
 TRUE, NOMINAL = ("position_y", "position_x"), ("position_y_nominal", "position_x_nominal")
 #: Lazy positions up to this many are read when they are needed; more want an index.
 MOST = 2**24
+#: Coordinates up to which squares of distances are numbers.
+FARTHEST = 1e150
 
 
 def positions_of(obj: Any, names: tuple[str, str] = TRUE) -> tuple[xr.DataArray, xr.DataArray]:
@@ -37,6 +39,9 @@ def positions_of(obj: Any, names: tuple[str, str] = TRUE) -> tuple[xr.DataArray,
             f"{y.size:,} lazy positions are too many to hold at once (at most {MOST:,}); make an index of them first: "
             "index = grouping.index_positions(scan, 'positions.index'), then plan_groups(index, …)"
         )
+    for each in (y, x):
+        if each.dtype.kind not in "biuf":
+            raise InputTypeError(f"positions {each.name!r} have dtype {each.dtype}; expected numbers")
     y, x = (_flat(a.astype("float64").compute()) for a in (y, x))
     wrong = np.flatnonzero(~(np.isfinite(y.values) & np.isfinite(x.values)))
     if wrong.size:
@@ -45,6 +50,9 @@ def positions_of(obj: Any, names: tuple[str, str] = TRUE) -> tuple[xr.DataArray,
             f"{wrong.size} of {y.size} positions are NaN or infinite (at {shown}); leave them out: "
             "scan.isel(position=np.isfinite(scan.position_y.values))"
         )
+    farthest = max(float(np.abs(a.values).max(initial=0.0)) for a in (y, x))
+    if farthest > FARTHEST:
+        raise InputError(f"a position is {farthest:g} away from 0; squares of such distances are no numbers")
     return y, x
 
 

@@ -24,6 +24,8 @@ PATCHES = Var("Y", ("position", "probe_y", "probe_x"), "complex64", "the object 
 SCALE = Var("intensity_scale", (), "float64", "factor from amplitudes to square roots of photons")
 #: Bytes of frames in a chunk, and the most chunks, unless the user says how many frames one has.
 CHUNK, MOST = 2**24, 20_000
+#: Bytes of such a chunk in a scan that is too long to be meant.
+LARGEST = 2**33
 #: Positions of the photon scale that are computed together, and added together, whatever the chunks.
 BLOCK, SECTION = 4096, 2**21
 
@@ -251,6 +253,8 @@ def photon_scale(energies: Sequence[xr.DataArray], nphotons: float) -> xr.DataAr
 
 def _scale(nphotons: float, *energies: np.ndarray) -> np.ndarray:
     mean = float(np.mean([float(e) for e in energies]))
+    if not np.isfinite(mean):
+        raise InputError("the object is NaN or infinite where the probe looks; expected a transmission, about 1")
     if not mean > 0:
         raise InputError("no light reaches the detector: the object is 0 wherever the probe looks")
     return np.asarray(np.sqrt(nphotons / mean))
@@ -295,6 +299,8 @@ def chunk_of(count: int, frame: int, chunks: int | None) -> int:
     Short chunks keep memory low; a long scan has longer ones, so that its graph stays small.
     """
     size = whole("chunks", chunks) if chunks is not None else max(1, CHUNK // frame, -(-count // MOST))
+    if chunks is None and size * frame > LARGEST:
+        raise InputError(f"{count:,} frames of {frame / 2**20:.3g} MiB are {count * frame / 2**40:,.0f} TiB, too many")
     return min(size, count)
 
 

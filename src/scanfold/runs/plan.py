@@ -230,6 +230,9 @@ def cells(ds: xr.Dataset) -> list[Group]:
     groups = []
     for dims, names in block_dims(ds).items():
         if dims:
+            empty = [d for d in dims if ds.sizes[d] == 0]
+            if empty:
+                raise InputError(f"there is nothing to compute: {names[0]!r} has no points along {empty[0]!r}")
             shape = tuple(step(ds, names, d) for d in dims)
             groups.append(Group(dims, tuple(names), shape, shape))
     return groups
