@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import shutil
@@ -57,8 +58,9 @@ class Running:
 
 
 def start(
-    job: Job, folder: Path, *, setup: Callable[..., Any] | None = None, workers: int = 0, log: Path | None = None
-) -> Running:
+    job: Job, folder: Path, *, setup: Callable[..., Any] | None = None, workers: int = 0, memory: int | None = None,
+    plugin: Callable[[], Any] | None = None, log: Path | None = None,
+) -> Running:  # fmt: skip
     """Run a job in a process of its own.
 
     Parameters
@@ -70,6 +72,10 @@ def start(
         Called first in the new process; what it returns may be a context.
     workers : int
         Worker processes; otherwise threads.
+    memory : int
+        Bytes that each of them may hold.
+    plugin : callable
+        Returns a plugin of the workers.
     log : Path
         Folder for what it prints, if not that of the job.
     """
@@ -81,15 +87,20 @@ def start(
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = path
     try:
-        process = context.Process(target=_child, args=(job.name, folder, log, setup, workers))
+        process = context.Process(target=_child, args=(job.name, folder, log, setup, workers, memory, plugin))
         process.start()
     finally:
         os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
     return Running(process, log)
 
 
-def _child(name: str, folder: Path, log: Path, setup: Callable[..., Any] | None, workers: int) -> None:
+def _child(
+    name: str, folder: Path, log: Path, setup: Callable[..., Any] | None, workers: int, memory: int | None,
+    plugin: Callable[[], Any] | None,
+) -> None:  # fmt: skip
     os.setsid()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it does not outlive the tests
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -98,7 +109,9 @@ def _child(name: str, folder: Path, log: Path, setup: Callable[..., Any] | None,
 
     try:
         found = setup() if setup is not None else None
-        with found or nullcontext(), local_client(workers) if workers else nullcontext():
+        with found or nullcontext(), local_client(workers, memory) if workers else nullcontext() as client:
+            if workers and plugin is not None:
+                client.register_plugin(plugin())
             JOBS[name].run(folder)
     except BaseException:
         traceback.print_exc()

@@ -108,7 +108,8 @@ def _make_bragg(folder: Path, form: str) -> None:
     tof = np.arange(1, 201) * 5e-5
     curve = model.evaluate({}, _wavelength(tof), flight_path=9.0, bin_width=_wavelength(tof)[1] - _wavelength(tof)[0])
     rng = np.random.default_rng(2)
-    write(folder / f"source.{form}", rng.poisson(400 * curve, (64, 72, 200)).astype("uint16"), (8, 12, 200))
+    counts = rng.poisson(400 * curve, (64, 72, 200)).astype("uint16")
+    write(folder / f"source.{form}", np.moveaxis(counts, -1, 0).copy(), (200, 8, 12))
     np.save(folder / "openbeam.npy", rng.poisson(400, 200).astype(float))
 
 
@@ -120,9 +121,8 @@ def _run_bragg(folder: Path) -> Any:
     from scanfold import bragg
 
     model = bragg.TransmissionModel(bragg.CrossSection(iron="Fe_sg229_Iron-alpha"), vary_basic=True)
-    counts = opened(folder, ("y", "x", "tof"))
-    counts = counts.drop_vars([c for c in counts.coords])
-    data = bragg.Data.from_grouped(counts, np.load(folder / "openbeam.npy"), tstep=5e-5)
+    source = next(folder.glob("source.*"))
+    data = bragg.Data.from_grouped(source, np.load(folder / "openbeam.npy"), tstep=5e-5)
     return model.fit(data, wlmin=1.0, wlmax=4.0, likelihood="poisson").save(folder / "out.zarr")
 
 

@@ -15,6 +15,7 @@ from scanfold.io.assemble import assemble, lazy
 from scanfold.io.chunks import Chunks
 from scanfold.io.describe import Description, describe
 from scanfold.io.formats import contents_of, existing, open_saved, saved
+from scanfold.io.verify import verify as verify_content
 
 __all__ = ["Description", "describe", "open_scan"]
 
@@ -30,6 +31,7 @@ def open_scan(
     format: str | None = None,
     fields: Mapping[str, str] | None = None,
     kind: str | None = None,
+    verify: bool = False,
 ) -> xr.Dataset:
     """Open a scan lazily: metadata and coordinates are read now, data when it is computed.
 
@@ -68,6 +70,12 @@ def open_scan(
     kind : {"amplitude", "intensity"}, optional
         With "ptycho", what the frames are, if not what the format says: amplitude for floats in an NPZ's ``diff3d``
         or ``diffraction``, intensity for all else.
+    verify : bool
+        Read the whole file once, and compare it with what it holds of checksums: of chunks in zarr (``crc32c``,
+        ``zstd`` with its checksum, ``gzip``: what `scanfold.save` writes has them, and no chunk may be missing) and
+        in HDF5 (``fletcher32``, ``gzip``), of members in NPZ, of the file in a file ``NAME.sha256`` (``.sha512``,
+        ``.sha1``, ``.md5``) beside it. Formats without checksums, such as contiguous HDF5, NPY and TIFF, cannot reveal
+        a flipped bit: that warns.
 
     Returns
     -------
@@ -84,7 +92,7 @@ def open_scan(
     InputError
         If the file is missing, damaged, locked, of no known format or without the dataset; if the
         data is not numeric; if `scan_shape`, `dims` or `chunks` do not fit. Reading a damaged block
-        raises it too, when it is computed.
+        raises it too, when it is computed. With `verify`, if a chunk is not what was written.
 
     Examples
     --------
@@ -96,6 +104,8 @@ def open_scan(
     (('y', 'x', 'ky', 'kx'), (2, 3, 4, 4), 80)
     """
     name = existing(path)
+    if verify:
+        verify_content(name)
     store = open_saved(name) if saved(name) else None
     if store is not None and format == "ptycho":
         from scanfold.io.ptycho import require_scan

@@ -59,7 +59,8 @@ def other_folders() -> Iterator[None]:
         yield
 
 
-def _walk(node: Any) -> dict[str, Any]:
+def arrays_of(node: Any) -> dict[str, Any]:
+    """Return the arrays of an open store by name; a store that is one array has no name."""
     if isinstance(node, zarr.Array):
         return {"": node}
     with other_folders():
@@ -90,14 +91,14 @@ def _infos(found: dict[str, Any]) -> list[ArrayInfo]:
 def arrays(path: str) -> list[ArrayInfo]:
     """Describe the arrays of a store without reading them."""
     with reading(path):
-        return _infos(_walk(zarr.open(store(path), mode="r", **zarr_options(path))))
+        return _infos(arrays_of(zarr.open(store(path), mode="r", **zarr_options(path))))
 
 
 def contents(path: str, dataset: str | None, locking: bool | None) -> Contents:
     """Open a store's metadata and coordinates."""
     with reading(path, dataset):
         root = zarr.open(store(path), mode="r", **zarr_options(path))
-        found = _walk(root)
+        found = arrays_of(root)
         if not found and is_url(path):
             raise InputError(
                 f"{path!r} is a zarr group whose server does not list what is in it; consolidate its metadata where it "

@@ -18,7 +18,7 @@ from typing import Any
 from scanfold.conventions import InputError, RunError, ScanError, fingerprint, versions
 from scanfold.runs.ledger import Ledger, differences, replace_file, writing
 from scanfold.runs.progress import Progress
-from scanfold.runs.scheduler import DEATHS_WHOLE, IN_FLIGHT, RETRIES, kind_of
+from scanfold.runs.scheduler import DEATHS_WHOLE, HOPELESS_DEATHS, IN_FLIGHT, RETRIES, kind_of
 from scanfold.runs.worker import attempt
 from scanfold.runs.workers import Workers, find_workers
 
@@ -190,8 +190,14 @@ class FileRun:
             self._ledger.fail(task.name, "".join(traceback.format_exception(error)))
             return None
         if outcome.get("state") == "killer":
-            self.failures[task.source] = f"killed its worker {DEATHS_WHOLE} times"
-            self._ledger.fail(task.name, self.failures[task.source])
+            reason = (
+                f"killed its worker {DEATHS_WHOLE} times, most likely for want of memory; "
+                "use workers with more memory or fewer threads each, or split the file"
+            )
+            self.failures[task.source] = reason
+            self._ledger.fail(task.name, reason)
+            if not self.finished and len(self.failures) * DEATHS_WHOLE >= HOPELESS_DEATHS:
+                raise RunError(f"no file was finished, and each of {len(self.failures)} {reason}")
         else:
             self.finished.append(task)
         return None

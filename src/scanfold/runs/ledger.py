@@ -339,7 +339,14 @@ def differences(kept: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     old, new = dict(_flatten(kept)), dict(_flatten(now))
     different = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
     told = [key for key in different if not key.endswith(".token")] or different
-    return [f"  {key}: {old.get(key)!r} in the store, {new.get(key)!r} now" for key in told[:20]]
+    return [_difference(key, old.get(key), new.get(key)) for key in told[:20]]
+
+
+def _difference(key: str, old: Any, new: Any) -> str:
+    if key.endswith(".token"):
+        what = key.removesuffix(".token")
+        return f"  {what}: made of other data, such as a file that was written since, another selection or other steps"
+    return f"  {key}: {old!r} in the store, {new!r} now"
 
 
 def _flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -371,16 +371,25 @@ def _split(cell: Sequence[int], sizes: Sequence[int], cost: Mapping[str, float],
 def _require_memory(group: Group, needed: float, memory: float) -> None:
     if needed <= SHARE * memory:
         return
-    shape, left = list(group.block), needed
+    shape = list(group.block)
+    left = needed
     while left > SHARE * memory and max(shape) > 1:
         axis = shape.index(max(shape))
         left *= math.ceil(shape[axis] / 2) / shape[axis]
         shape[axis] = math.ceil(shape[axis] / 2)
-    chunks = ", ".join(f"{d}={n}" for d, n in zip(group.dims, shape, strict=True))
     raise InputError(
         f"a block of {dict(zip(group.dims, group.block, strict=True))} needs about {needed / 2**20:.0f} MiB, more than "
-        f"{SHARE:.0%} of the {memory / 2**20:.0f} MiB of a worker thread; use smaller chunks: scan.chunk({chunks})"
+        f"{SHARE:.0%} of the {memory / 2**20:.0f} MiB of a worker thread; {less_memory(group, shape)}"
     )
+
+
+def less_memory(group: Group, shape: Sequence[int] | None = None) -> str:
+    """Return what to do so that blocks of a group need less memory; its blocks are halved if no shape is given."""
+    if shape is None:
+        longest = max(group.block)
+        shape = [math.ceil(n / 2) if n == longest else n for n in group.block]
+    chunks = ", ".join(f"{d}={n}" for d, n in zip(group.dims, shape, strict=True))
+    return f"use smaller chunks: scan.chunk({chunks}), or workers with more memory or fewer threads each"
 
 
 def to_json(groups: Sequence[Group]) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from scanfold.conventions import RunError
 from scanfold.runs.ledger import Ledger
-from scanfold.runs.plan import Scan
+from scanfold.runs.plan import Scan, less_memory
 from scanfold.runs.progress import Progress
 from scanfold.runs.worker import Block, merge_fragments, run_block, run_fragment
 from scanfold.runs.workers import Workers
@@ -21,8 +21,8 @@ IN_FLIGHT = 4
 RETRIES = {"io": 2, "other": 1, "lost": 20}
 #: Deaths while a block runs that condemn it to be halved; and those of one that cannot be halved.
 DEATHS, DEATHS_WHOLE = 2, 6
-#: Deaths after which what is left of a block is condemned as it stands.
-MOST_DEATHS = 100
+#: Deaths after which what is left of a block is condemned as it stands; and a run of which nothing was ever finished.
+MOST_DEATHS, HOPELESS_DEATHS = 100, 10
 
 Units = tuple[int, int]
 
@@ -68,6 +68,7 @@ class Run:
         self.failures: dict[str, str] = {}
         self._again: deque[Job] = deque()
         self._halvings: dict[str, Halving] = {}
+        self._deaths, self._alive = 0, False
 
     def blocks(self, missing: Iterator[tuple[str, int]]) -> None:
         """Compute blocks, given as ``(name, positions)``.
@@ -118,8 +119,12 @@ class Run:
             self._failed(job, error)
             return
         if outcome["state"] == "killer":
+            self._deaths += DEATHS if job.units or self.scan.block(job.name).pieces else DEATHS_WHOLE
+            self._require_hope(job)
             self._halve(job)
-        elif job.units is not None:
+            return
+        self._alive = True
+        if job.units is not None:
             self._halvings[job.name].done.append(job.units)
             self._close(job, job.units)
         else:
@@ -139,10 +144,25 @@ class Run:
         self.failures[name] = reason
         self.ledger.fail(name, text)
 
+    def _advice(self, name: str) -> str:
+        """Return why workers died, as far as it is known, and what to do."""
+        return f"{self.workers.why_they_died()}; {less_memory(self.scan.groups[int(name.partition('.')[0])])}"
+
+    def _require_hope(self, job: Job) -> None:
+        """Raise if workers have died again and again, and nothing was ever finished."""
+        if not self._alive and self._deaths >= HOPELESS_DEATHS:
+            raise RunError(
+                f"{self._deaths} workers died, and no block was finished: {self._advice(job.name)}. "
+                "Then run the same lines again; with other chunks, into another store"
+            )
+
     def _halve(self, job: Job) -> None:
         block = self.scan.block(job.name)
         if not block.pieces:
-            reason = f"killed its worker {DEATHS_WHOLE} times, and cannot be halved: its positions depend on each other"
+            reason = (
+                f"killed its worker {DEATHS_WHOLE} times, and cannot be halved, since its positions depend on each "
+                f"other: {self._advice(job.name)}"
+            )
             self._give_up(job.name, reason, reason)
             return
         units = job.units or (0, _count(block))

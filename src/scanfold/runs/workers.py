@@ -51,6 +51,9 @@ class Workers(Protocol):
     def check(self) -> None:
         """Look after the workers."""
 
+    def why_they_died(self) -> str:
+        """Say what is known of workers that died."""
+
     def stop(self) -> None:
         """Give up what has not started."""
 
@@ -91,6 +94,10 @@ class Threads:
     def check(self) -> None:
         """Threads need no looking after."""
 
+    def why_they_died(self) -> str:
+        """Threads do not die."""
+        return ""
+
     def stop(self) -> None:
         """Give up what has not started, and wait for what has."""
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -102,7 +109,8 @@ class Cluster:
     mortal = True
 
     def __init__(self, client: Any, cluster: Any = None, wanted: int = 0):
-        self._client, self._cluster = client, cluster
+        # A cluster in this process can start workers again, whoever made it; one that adapts itself does so anyway.
+        self._client, self._cluster = client, cluster or _restorable(client.cluster)
         self._address = client.scheduler.address
         self._finished: queue.Queue[tuple[Any, Any]] = queue.Queue()
         self._futures: dict[int, Any] = {}
@@ -111,6 +119,7 @@ class Cluster:
         workers = client.scheduler_info(n_workers=-1)["workers"].values()
         self._wanted = wanted or len(workers)
         self.threads = wanted or sum(w["nthreads"] for w in workers) or 1
+        self._limit = min((w["memory_limit"] or 0 for w in workers), default=0)
         limits = [(w["memory_limit"] - BASE) / w["nthreads"] for w in workers if w["memory_limit"]]
         self.memory = min(limits, default=float("inf"))
         if self.memory <= 0:
@@ -201,12 +210,21 @@ class Cluster:
                 "what is finished is kept"
             )
 
+    def why_they_died(self) -> str:
+        """Say how many went beyond their memory, by the events of their nannies."""
+        restarts: Sequence[Any] = ()
+        with suppress(RunError), self._connected():
+            restarts = self._client.get_events("worker-restart-memory")
+        if not restarts:
+            return "the kernel ended the process, or the system did for want of memory"
+        return f"{len(restarts)} were ended because they held more than the {self._limit / 2**20:.0f} MiB they may"
+
     def _replace_lost(self) -> None:
         # Workers that died while starting stay in the cluster's books, which keeps it from starting others.
         for name, worker in list(self._cluster.workers.items()):
             if worker.status.name in ("closed", "failed"):
                 self._cluster.workers.pop(name, None)
-        self._cluster.scale(self._wanted)
+        self._cluster.scale(len(self._cluster.worker_spec))  # as many as it was asked for last
 
     @contextmanager
     def _connected(self) -> Iterator[None]:
@@ -228,6 +246,13 @@ class Cluster:
         with suppress(RunError), self._connected():
             self._client.cancel(list(self._futures.values()), force=True)
         self._futures.clear()
+
+
+def _restorable(cluster: Any) -> Any:
+    from distributed import LocalCluster
+
+    restorable = isinstance(cluster, LocalCluster) and not cluster.asynchronous
+    return cluster if restorable and getattr(cluster, "_adaptive", None) is None else None
 
 
 def unseen(paths: Sequence[str], dask_worker: Any) -> list[tuple[str, str]]:
