@@ -386,4 +386,5 @@ def _counts(signal: Any, openbeam: Any, empty_signal: Any, empty_openbeam: Any) 
     return {k: None if isinstance(v, str) and not v else v for k, v in given.items()}
 
 
-Data.__doc__ = (Data.__doc__ or "") + "\n".join("    " + line for line in table(VARIABLES).splitlines()) + "\n"
+_TABLE = "\n".join("    " + line for line in table(VARIABLES).splitlines())
+Data.__doc__ = f"{(Data.__doc__ or '').rstrip()}\n\n{_TABLE}\n"
