@@ -33,6 +33,8 @@ weights 1/σ of the ratio only      also ``likelihood="poisson"``               
 response on σ, sample by sample    on what the detector sees, in µs;              width does not depend on the binning
                                    ``compat="nbragg"`` for published fits
 σ at the centre of a bin           averaged over the bin                          edges move smoothly: strain
+``vary_tof``, ``vary_lattice``     an error with ``compat="nbragg"``              σ is sampled there: its edges do not
+                                                                                  move; a was rounded to 4 decimals
 density of the starting weights    follows the weights                            thickness was off by up to 19 %
 extinction without its plug-in:    own documented formulae                        never a silent no-op
 ignored
@@ -44,6 +46,7 @@ unknown parameter: empty map       an error with the close names
 group
 ``save`` compact by default,       whole by default: data, model, fits, stages;   a loaded result plots and refits;
 loads with dill                    names and numbers only                         an edited file runs nothing
+counts that were corrected         warn with ``likelihood="poisson"``             their noise is not that of counts
 ``result.fit(data, query)``        ``result.refit(query)``                        the data are in the result
 ================================== ============================================== =====================================
 """
