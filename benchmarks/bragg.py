@@ -202,7 +202,7 @@ def _median(values: list[float]) -> float:
 
 
 def _workers(figures: Figures, small: bool) -> Table:
-    kind, sides = "7 parameters, with response", (16, 32) if small else (48, 96)
+    kind, sides = "7 parameters, with response", (16, 32) if small else (64, 128)
     table = Table(
         f"A detector from zarr, {kind}, {POINTS} wavelengths",
         ("pixels", "threads", "fits/s", "memory, MB", "512², min"),
