@@ -180,6 +180,19 @@ def _deep(path: Path) -> None:
         g["x"] = np.ones((3, 3, 3))
 
 
+def _circle(path: Path) -> None:
+    """Write a string of variable length into a heap whose free space is 0 bytes long: HDF5 would read it for ever."""
+    with h5py.File(path, "w") as f:
+        f["x"] = np.ones((3, 3, 3))
+        f["x"].attrs["units"] = "counts"
+    content = bytearray(path.read_bytes())
+    at = content.index(b"GCOL\x01\0\0\0") + 16
+    while int.from_bytes(content[at : at + 2], "little"):
+        at += 16 + -(-int.from_bytes(content[at + 8 : at + 16], "little") // 8) * 8
+    content[at + 8 : at + 16] = bytes(8)
+    path.write_bytes(content)
+
+
 def _ome(path: Path) -> None:
     """Write an OME-TIFF that names a file outside of its folder as its second page."""
     secret = path.parent.parent / "outside.tif"
@@ -324,6 +337,7 @@ TRIALS: dict[str, HostileTrial] = {
         _to("a.hspy", lambda p: _huge(p, (2, 2, 2**30), (1, 1, 2**10), axes=True)), _data, "header is wrong"
     ),
     "HDF5, 2,000 groups deep": HostileTrial(_to("a.h5", _deep), _data, "a.h5"),
+    "HDF5, strings in a circle": HostileTrial(_to("a.h5", _circle), _data, "heap"),
     "TIFF that names files elsewhere": HostileTrial(_to("a.ome.tif", _ome), _data, "a.ome.tif"),
     "a pipe": HostileTrial(_fifo, _data, "pipe"),
     "YAML tag, polar-map": HostileTrial(_yaml("templates: !!python/object/apply:os.system ['touch ran']"), _resolve,

@@ -19,6 +19,7 @@ from scanfold import _paths
 from scanfold.conventions import InputError, fingerprint, is_url
 from scanfold.io import emd, hyperspy, nexus
 from scanfold.io.arrays import FileArray, Joined, Region, reading
+from scanfold.io.heaps import require_sound
 from scanfold.io.labels import Contents, Coordinate, Signal, detector_dims, fill_dims
 from scanfold.io.layout import Labels, attributes
 from scanfold.io.listing import ArrayInfo, choose, several, shown
@@ -101,6 +102,15 @@ def opened(path: str, locking: bool | None) -> Iterator[h5py.File]:
             ) from exc
         raise
     with file:
+        yield file
+
+
+@contextmanager
+def examined(path: str, locking: bool | None) -> Iterator[h5py.File]:
+    """Open a file to read its attributes, after a look at where they lie."""
+    if not is_url(path):
+        require_sound(path)
+    with opened(path, locking) as file:
         yield file
 
 
@@ -309,7 +319,7 @@ def _plain(file: h5py.File, name: str) -> Labels:
 
 def contents(path: str, dataset: str | None, locking: bool | None) -> Contents:
     """Open a file's metadata: the signal, its dimensions' names and its coordinates."""
-    with reading(path, dataset), opened(path, locking) as file:
+    with reading(path, dataset), examined(path, locking) as file:
         labels = find(path, file, dataset)
         first = (labels.parts or [labels.dataset])[0]
         name = labels.name or labels.dataset.rsplit("/", 1)[-1] or "data"
@@ -364,5 +374,5 @@ def _coordinate(
 
 def arrays(path: str) -> list[ArrayInfo]:
     """Describe every dataset of a file without reading it."""
-    with reading(path), opened(path, None) as file:
+    with reading(path), examined(path, None) as file:
         return listing(file)

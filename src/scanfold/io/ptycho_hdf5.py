@@ -10,7 +10,7 @@ import numpy as np
 
 from scanfold.conventions import InputError
 from scanfold.io.arrays import FileArray, Joined
-from scanfold.io.hdf5 import MOST_COORDINATE, array, listing, opened
+from scanfold.io.hdf5 import MOST_COORDINATE, array, examined, listing
 from scanfold.io.labels import Contents, Coordinate
 from scanfold.io.layout import attributes
 from scanfold.io.listing import shown
@@ -59,7 +59,7 @@ _UNITS = {"energy": "J", "distance": "m", "detector_pixel": "m", "pixel_size": "
 
 def contents(path: str, named: Mapping[str, str], kind: str | None, locking: bool | None) -> Contents:
     """Open a file of one of the layouts, or with named fields."""
-    with opened(path, locking) as file:
+    with examined(path, locking) as file:
         if not named and "chunks" in file and isinstance(file["chunks"], h5py.Group):
             return _ptyd(path, file, kind, locking)
         fields = _layout(path, file, named)

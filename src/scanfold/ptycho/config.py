@@ -106,7 +106,7 @@ def positive(name: str, value: object, *, zero: bool = False) -> float:
     expected = "at least 0" if zero else "above 0"
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise InputTypeError(f"{name}={value!r}; expected a number {expected}")
-    if not float(value) < HUGE or value < 0 or (value == 0 and not zero):
+    if not value < HUGE or value < 0 or (value == 0 and not zero):
         raise InputError(f"{name}={value}; expected a finite number {expected}")
     return float(value)
 
