@@ -176,7 +176,9 @@ def test_progress_tells_of_every_file(folder: Path, capsys):
     told = []
     fit(folder, progress=lambda done, total: told.append((done, total)))
     assert [t[0] for t in told] == [1, 2, 3, 4, 5]
-    assert "5 files" in capsys.readouterr().err
+    assert "5 files, 12 cells in " in (said := capsys.readouterr().err)
+    assert " converged" in said
+    assert "1 failed" in said
 
 
 def test_a_run_in_the_background(folder: Path):
@@ -184,7 +186,7 @@ def test_a_run_in_the_background(folder: Path):
     assert run.wait(60) is run
     assert run.done
     assert run.progress == (5, 5)
-    assert len(run.results) == 12
+    assert run.cells == len(run.results) == 12
     locked = Ledger(folder).locked()
     (folder / f"f0{ENDING}").unlink()
     with locked:
@@ -213,6 +215,7 @@ def test_a_cancelled_run_leaves_whole_files_and_goes_on(tmp_path: Path):
     assert not list(tmp_path.glob(".*.partial"))
     again = fit(tmp_path)
     assert again.progress == (40, 40)
+    assert again.cells == 200
     assert {n: contents(tmp_path)[n] for n in first} == first
 
 

@@ -64,6 +64,10 @@ class FileRun:
         What is done, for the progress.
     releases_gil : bool
         Whether threads will do.
+    counted : str
+        What the ``status`` that `work` returns counts of each file, for the progress.
+    flags : mapping of str to int, optional
+        Meanings of these; the first is the good one.
 
     Raises
     ------
@@ -74,37 +78,44 @@ class FileRun:
 
     def __init__(
         self, tasks: Sequence[FileTask], work: Work, options: Mapping[str, Any], *, resume: bool = True,
-        label: str = "files", releases_gil: bool = True,
+        label: str = "files", releases_gil: bool = True, counted: str = "", flags: Mapping[str, int] | None = None,
     ):  # fmt: skip
-        self.tasks, self.label = list(tasks), label
+        self.tasks, self.label, self.counted, self.flags = list(tasks), label, counted, dict(flags or {})
         self.failures: dict[Path, str] = {}
         self.cancelled = threading.Event()
-        self.finished: list[FileTask] = []
+        #: What is known of the files that are finished, from this run and earlier ones.
+        self.entries: dict[FileTask, Mapping[str, Any]] = {}
         self._work, self._releases_gil = work, releases_gil
         self._identity = json.loads(json.dumps({"options": dict(options), "versions": versions()}, default=str))
         self._ledger = Ledger(self.tasks[0].target.parent)
         _check_targets(self.tasks)
-        states = {task: self._is_finished(task, resume) for task in self.tasks}
-        self.finished = [task for task, done in states.items() if done]
-        self._todo = [task for task, done in states.items() if not done]
+        found = {task: self._entry(task, resume) for task in self.tasks}
+        self.entries = {task: entry for task, entry in found.items() if entry is not None}
+        self._todo = [task for task in self.tasks if task not in self.entries]
 
-    def _is_finished(self, task: FileTask, resume: bool) -> bool:
+    @property
+    def finished(self) -> list[FileTask]:
+        """The files that are finished."""
+        return list(self.entries)
+
+    def _entry(self, task: FileTask, resume: bool) -> Mapping[str, Any] | None:
+        """Return what the ledger says of a file that is finished, None for one that is not."""
         if not task.target.exists():
-            return False
+            return None
         entry = self._ledger.entry(task.name)
         found = _digest(task.target.read_bytes())
         if entry is None or found not in (entry["sha256"], entry["before"]):
             how = "was not written by scanfold" if entry is None else "was changed since scanfold wrote it"
             raise InputError(f"{task.target} {how}, and is left as it is; move it away, or give out= another folder")
         if not resume or found != entry["sha256"]:
-            return False
+            return None
         if lines := differences(entry["identity"], self._identity):
             raise InputError(
                 f"{task.target} was made by other work, and is left as it is. What differs:\n"
                 + "\n".join(lines)
                 + "\nGive out= another folder, or pass resume=False to make all results again"
             )
-        return bool(entry["input"] == _input(task.source))
+        return entry if entry["input"] == _input(task.source) else None
 
     def run(self, show: bool = True, tell: Callable[[int, int], None] | None = None) -> None:
         """Do what is left to do; `tell` is called with the files done and the files in all.
@@ -123,7 +134,7 @@ class FileRun:
             size = sum(task.source.stat().st_size for task in self._todo if task.source.exists())
             with (
                 find_workers(size // _POSITION, self._releases_gil) as workers,
-                Progress(show, len(self.tasks), {}, self.label, "files") as progress,
+                Progress(show, len(self.tasks), self.flags, self.label, "files", self.counted) as progress,
             ):
                 try:
                     workers.require([str(self._ledger.store), str(self._todo[0].source.parent)])
@@ -139,8 +150,8 @@ class FileRun:
                     raise
 
     def _loop(self, workers: Workers, progress: Progress, tell: Callable[[int, int], None] | None) -> None:
-        for _ in self.finished:
-            progress.resume({"positions": 1})
+        for entry in self.entries.values():
+            progress.resume(_counts(entry))
         waiting, running = deque(self._todo), 0
         limit = DEATHS_WHOLE if workers.mortal else None
         while waiting or running:
@@ -162,7 +173,7 @@ class FileRun:
             if again is not None:
                 waiting.append(again)
                 continue
-            progress.advance({"positions": 1})
+            progress.advance(_counts(self.entries.get(event[0], {})))
             if tell is not None:
                 tell(len(self.finished) + len(self.failures), len(self.tasks))
         progress.say(progress.summary() + (f", {len(self.failures)} failed" if self.failures else ""))
@@ -199,7 +210,7 @@ class FileRun:
             if not self.finished and len(self.failures) * DEATHS_WHOLE >= HOPELESS_DEATHS:
                 raise RunError(f"no file was finished, and each of {len(self.failures)} {reason}")
         else:
-            self.finished.append(task)
+            self.entries[task] = outcome
         return None
 
 
@@ -218,6 +229,11 @@ def run_file(task: FileTask, work: Work, identity: Mapping[str, Any], limit: int
         with writing(ledger.folder), replace_file(task.target) as temporary:
             temporary.write_bytes(content)
         return info
+
+
+def _counts(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the progress counts of a file: one, and the status of what is in it."""
+    return {"positions": 1, "status": entry.get("status", {})}
 
 
 def _check_targets(tasks: Sequence[FileTask]) -> None:

@@ -29,10 +29,15 @@ class Progress:
         What is being done.
     unit : str
         What is counted.
+    counted : str
+        What has a status, where that is not the unit: files are counted, and the cells in them are flagged.
     """
 
-    def __init__(self, show: bool, total: int, flags: Mapping[str, int], label: str, unit: str = "positions"):
+    def __init__(
+        self, show: bool, total: int, flags: Mapping[str, int], label: str, unit: str = "positions", counted: str = ""
+    ):
         self.show, self.total, self.flags, self.label, self.unit = show, total, flags, label, unit
+        self.counted = counted
         self.done = self.before = 0
         self.status: Counter[int] = Counter()
         self.started = self.printed = time.monotonic()
@@ -87,18 +92,23 @@ class Progress:
         good = next(iter(self.flags.values()), None)
         return sum(n for value, n in self.status.items() if value != good)
 
+    @property
+    def tally(self) -> str:
+        """How many of what is counted apart were done, and how many were flagged."""
+        parts = [f"{sum(self.status.values()):,} {self.counted}"] if self.counted else []
+        return ", ".join([*parts, f"{self.flagged:,} flagged"] if self.flags else parts)
+
     def line(self) -> str:
         """Return where the run is, in one line."""
         left = (self.total - self.done) / self.rate if self.rate else float("inf")
         time_left = f"{left:.0f} s left" if left != float("inf") else "starting"
-        flagged = f", {self.flagged:,} flagged" if self.flags else ""
-        return f"{self.label}: {self.done:,} of {self.total:,} {self.unit}, {self.rate:,.0f}/s, {time_left}{flagged}"
+        parts = [f"{self.done:,} of {self.total:,} {self.unit}", f"{self.rate:,.0f}/s", time_left, self.tally]
+        return f"{self.label}: {', '.join(filter(None, parts))}"
 
     def tick(self) -> None:
         """Show where the run is, if it is time to."""
         if self._bar is not None:
-            flagged = f"{self.flagged:,} flagged" if self.flags else ""
-            self._bar.update(self._task, completed=self.done, speed=f"{self.rate:,.0f}/s {flagged}")
+            self._bar.update(self._task, completed=self.done, speed=f"{self.rate:,.0f}/s {self.tally}")
         elif self.show and time.monotonic() - self.printed > (PERIOD if self._cell is None else GLANCE):
             self.printed = time.monotonic()
             if self._cell is None:
@@ -122,7 +132,9 @@ class Progress:
         meanings = {value: name for name, value in self.flags.items()}
         counts = ", ".join(f"{n:,} {meanings.get(value, value)}" for value, n in sorted(self.status.items()))
         seconds = time.monotonic() - self.started
-        return f"{self.label}: {self.done:,} {self.unit} in {seconds:.1f} s" + (f": {counts}" if counts else "")
+        counted = f", {sum(self.status.values()):,} {self.counted}" if self.counted else ""
+        text = f"{self.label}: {self.done:,} {self.unit}{counted} in {seconds:.1f} s"
+        return text + (f": {counts}" if counts else "")
 
 
 def _in_notebook() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import xarray as xr
 
 from scanfold._paths import local
 from scanfold.conventions import InputError, InputTypeError, ScanError, provenance, unknown
+from scanfold.fitting import STATUS
 from scanfold.runs import FileRun, FileTask
 from scanfold.traces.discovery import check_suffix, discover_csv_files, result_path
 from scanfold.traces.files import load_now
@@ -42,8 +44,10 @@ class FitFile:
         """Read, fit, and tabulate."""
         restore(self.model)
         fits = fit_trace_data(load_now(path, self.feature), self.request, cell=self.cells)
-        frame = to_frame(fits.compute(scheduler="synchronous"), self.request)
-        return to_csv(frame), {"cells": len(frame)}
+        fits = fits.compute(scheduler="synchronous")
+        frame = to_frame(fits, self.request)
+        status = Counter(fits["status"].values.tolist())
+        return to_csv(frame), {"cells": len(frame), "status": {str(k): n for k, n in sorted(status.items())}}
 
 
 class FolderRun:
@@ -74,6 +78,11 @@ class FolderRun:
     def progress(self) -> tuple[int, int]:
         """Files done, failed ones too, and files in all."""
         return len(self._run.finished) + len(self._run.failures), len(self.files)
+
+    @property
+    def cells(self) -> int:
+        """Cells in the files that are finished."""
+        return sum(int(entry["cells"]) for entry in list(self._run.entries.values()))
 
     @property
     def done(self) -> bool:
@@ -212,8 +221,8 @@ def fit_folder(
     resume : bool
         False makes all results again.
     progress : bool or callable
-        Show a bar (a line every 10 s where there is no terminal); a callable is called with (files done, files in all)
-        besides.
+        Show a bar (a line every 10 s where there is no terminal) of files, with the cells in them so far and how many
+        are flagged; a callable is called with (files done, files in all) besides.
     block : bool
         False returns at once, while the run goes on.
 
@@ -253,7 +262,7 @@ def fit_folder(
     options = {"request": request.describe(), "feature": feature, "cells": chosen}
     run = FileRun(
         tasks, FitFile(request, request.model, chosen, feature), options, resume=resume, label="traces",
-        releases_gil=_releases_gil(request),
+        releases_gil=_releases_gil(request), counted="cells", flags=STATUS,
     )  # fmt: skip
     folder_run = FolderRun(run, request, feature)
     show, tell = bool(progress), progress if callable(progress) else None
