@@ -20,18 +20,24 @@ RANGES = {
 }
 
 
-def truth(model: str, cells: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """Draw the parameters of some cells; what is fixed has its default."""
+def truth(model: str, cells: int, seed: int = 0, **ranges: tuple[float, float]) -> dict[str, np.ndarray]:
+    """Draw the parameters of some cells, from other ranges where given; what is fixed has its default."""
     random = np.random.default_rng(seed)
     found = {n: np.full(cells, v) for n, v in get_model(model).defaults.items()}
-    return found | {n: random.uniform(low, high, cells) for n, (low, high) in RANGES[model].items()}
+    return found | {n: random.uniform(low, high, cells) for n, (low, high) in (RANGES[model] | ranges).items()}
 
 
 def traces(
-    model: str, cells: int, *, times: np.ndarray = TIMES, noise: float = 0.02, seed: int = 0
+    model: str,
+    cells: int,
+    *,
+    times: np.ndarray = TIMES,
+    noise: float = 0.02,
+    seed: int = 0,
+    **ranges: tuple[float, float],
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Return traces (cells, n) with noise of a part of their maximum, and their parameters."""
-    parameters = truth(model, cells, seed)
+    parameters = truth(model, cells, seed, **ranges)
     exact = get_model(model).function(times, *(v[:, None] for v in parameters.values()))
     sigma = noise * np.abs(exact).max(axis=1, keepdims=True)
     return exact + sigma * np.random.default_rng(seed + 1).standard_normal(exact.shape), parameters

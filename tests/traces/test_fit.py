@@ -31,13 +31,24 @@ def words(fits: xr.Dataset) -> list[str]:
     return [names[int(s)] for s in fits["status"].values]
 
 
-@pytest.mark.parametrize("model", ["maturation", "two_stage", "exponential_decay"])
-def test_the_truth_is_recovered_within_its_errors(model: str):
-    values, truth = cases.traces(model, 300, seed=2)
-    fits = fit_trace_data(array(values), FittingRequest(model)).compute()
+RECOVERED = [
+    FittingRequest("maturation"),
+    FittingRequest("two_stage"),
+    FittingRequest("exponential_decay"),
+    # All points are after the block: when it was cannot be told from the amounts.
+    FittingRequest("maturation_blocked", {"t0": -0.3}, fixed=["t0", "km", "beta"]),
+]
+
+
+@pytest.mark.parametrize("request_", RECOVERED, ids=lambda r: r.model_type)
+def test_the_truth_is_recovered_within_its_errors(request_: FittingRequest):
+    model = request_.model_type
+    ranges = {} if "t0" in request_.varying else {"t0": (-0.3, -0.3)}
+    values, truth = cases.traces(model, 300, seed=2, **ranges)
+    fits = fit_trace_data(array(values), request_).compute()
     good = fits["status"].values == 1
     assert good.mean() > 0.9
-    for name in FittingRequest(model).varying:
+    for name in request_.varying:
         pulls = ((fits[name].values - truth[name]) / fits[f"{name}_stderr"].values)[good]
         assert abs(np.median(pulls)) < 0.25, name
         assert (np.abs(pulls) < 3).mean() > 0.97, name
@@ -139,6 +150,14 @@ def test_a_bad_cell_has_its_status_and_changes_no_other(how: str):
         numbers = [n for p in MATURATION.model.names for n in (p, f"{p}_stderr")]
         assert np.isnan([fits[n].values[2] for n in numbers]).all()
         assert not fits["success"].values[2]
+
+
+def test_six_points_for_six_parameters_are_too_few():
+    values, _ = cases.traces("maturation", 3, times=np.linspace(0, 20, 6), seed=5)
+    fits = fit_trace_data(array(values, np.linspace(0, 20, 6)), FittingRequest("maturation", fixed=["scale"]))
+    assert words(fits) == ["too_few_points"] * 3
+    assert np.isnan(fits["delta"]).all()
+    assert fits["n_used"].values.tolist() == [6, 6, 6]
 
 
 def test_a_start_at_equal_rates_is_a_start_like_any_other():

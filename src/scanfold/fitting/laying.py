@@ -34,10 +34,20 @@ class Prepared:
     weights: Any
     provenance: str
 
-    def lay(self, kernel: Callable[..., Array] | None = None, token: str = "", more: Sequence[Var] = ()) -> xr.Dataset:
-        """Lay the block over the scan, or a kernel around it, known by its token, that packs more columns behind."""
+    def lay(
+        self,
+        kernel: Callable[..., Array] | None = None,
+        token: str = "",
+        more: Sequence[Var] = (),
+        *,
+        lazy: bool = True,
+    ) -> xr.Dataset:
+        """Lay the block over the scan, or a kernel around it, known by its token, that packs more columns behind.
+
+        A small scan in memory is fitted faster at once, `lazy` False, than through a graph.
+        """
         place = columns(self.block.problem, self.block.covariance)
-        array = _split(self.array, self.dim, _BLOCK[self.block.problem.engine])
+        array = _split(self.array, self.dim, _BLOCK[self.block.problem.engine]) if lazy else self.array
         packed = _lay(self, array, kernel or self.block, token, place["width"].stop + len(more))
         return results.unpack(packed, self.block, array, self.dim, self.table, self.provenance, more)
 
@@ -93,7 +103,9 @@ def _lay(fit: Prepared, array: xr.DataArray, kernel: Callable[..., Array], aroun
         core.append([])
     # In the chunks of the data: a block's graph then holds its own part of them, and no other chunks arise.
     chunks = array.chunksizes
-    bare = [a.drop_vars(list(a.coords)).chunk({d: chunks[d] for d in a.dims if d in chunks}) for a in arrays]
+    bare = [a.drop_vars(list(a.coords)) for a in arrays]
+    if array.chunks is not None:
+        bare = [a.chunk({d: chunks[d] for d in a.dims if d in chunks}) for a in bare]
     return _apply.apply_kernel(kernel, *bare, core_dims=core, output={"result": width}, token=token)
 
 

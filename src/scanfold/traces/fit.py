@@ -62,6 +62,15 @@ def fit_trace_data(
     >>> fits["rate"].round(2).values.tolist()
     [0.3]
     """
+    return _fit(data, request, cell, lazy=True)
+
+
+def fit_now(data: xr.Dataset, request: FittingRequest, cell: Any = None) -> xr.Dataset:
+    """Do what `fit_trace_data` does, at once: of few traces in memory a graph would take longer than their fits."""
+    return _fit(data, request, cell, lazy=False)
+
+
+def _fit(data: xr.DataArray | xr.Dataset, request: FittingRequest, cell: Any, *, lazy: bool) -> xr.Dataset:
     if not isinstance(request, FittingRequest):
         raise InputTypeError(f"request is a {type(request).__name__}; expected FittingRequest('maturation', …)")
     array = in_hours(select_cells(primary(data), cell))
@@ -77,7 +86,7 @@ def fit_trace_data(
         tuple(problem.names.index(n) for n in model.kinks if n in request.varying), Order(request) if ordered else None,
         Curves(make_model(model.function), problem.components, problem.ops, problem.names, problem.x),
     )  # fmt: skip
-    fits = prepared.lay(kernel, f"traces-{request.describe()}", CHECKS)
+    fits = prepared.lay(kernel, f"traces-{request.describe()}", CHECKS, lazy=lazy)
     if request.weights is None:
         fits["redchi"].attrs = {"long_name": _REDCHI}
     return _label(fits, request, array)

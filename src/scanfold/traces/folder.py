@@ -18,7 +18,7 @@ from scanfold.fitting import STATUS
 from scanfold.runs import FileRun, FileTask
 from scanfold.traces.discovery import check_suffix, discover_csv_files, result_path
 from scanfold.traces.files import load_now
-from scanfold.traces.fit import fit_trace_data, probe
+from scanfold.traces.fit import fit_now, probe
 from scanfold.traces.models import TraceModel, restore
 from scanfold.traces.pictures import export_plots, plot_trace
 from scanfold.traces.quality import Quality, quality
@@ -43,8 +43,7 @@ class FitFile:
     def __call__(self, path: Path) -> tuple[bytes, dict[str, Any]]:
         """Read, fit, and tabulate."""
         restore(self.model)
-        fits = fit_trace_data(load_now(path, self.feature), self.request, cell=self.cells)
-        fits = fits.compute(scheduler="synchronous")
+        fits = fit_now(load_now(path, self.feature), self.request, self.cells)
         frame = to_frame(fits, self.request)
         status = Counter(fits["status"].values.tolist())
         return to_csv(frame), {"cells": len(frame), "status": {str(k): n for k, n in sorted(status.items())}}

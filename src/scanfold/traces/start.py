@@ -79,7 +79,8 @@ def make_grid(
     searched = [s for s in settings if s[0] in free and s[0] not in model.linear]
     rates = RATES[sum(model.units.get(n) == "1/h" for n, *_ in searched) > 1]
     axes = {n: np.append(_axis(model.units.get(n, ""), low, high, x, rates), v) for n, v, low, high in searched}
-    points = np.array(list(itertools.product(*axes.values()))).reshape(-1, len(axes))
+    chosen = list(itertools.product(*axes.values()))
+    points = np.array(chosen, np.float64).reshape(len(chosen), len(axes))
     grid = {n: np.full(len(points), v) for n, v in value.items()}
     grid |= {n: points[:, i] for i, n in enumerate(axes)}
     if model.ordered is not None and model.ordered(grid).any() and {"delta", "beta"} <= set(axes):
