@@ -22,6 +22,8 @@ Rows = npt.NDArray[np.intp]
 BESIDE, ROUNDS = (0, -1, 1, -2, 2), 3
 #: The part of the cost that makes it worth while; what is nearer to a point than this part of the interval is on it.
 GAIN, ON = 1e-9, 1e-3
+#: Evaluations after which what is not yet better will hardly be.
+TRIES = 20
 #: Part of the range between two bounds that is no longer on them.
 INSIDE = 2e-9
 
@@ -85,7 +87,7 @@ class Kink:
         cost, nfev, values = (self.place[n] for n in ("chisqr", "nfev", "values"))
         starts = packed[rows][:, values]
         starts[:, self.index] = kink
-        narrow = replace(self.block, problem=problem, covariance=False)
+        narrow = replace(self.block, problem=replace(problem, max_nfev=TRIES), covariance=False)
         found = narrow.fit(data[rows], [*(w[rows] for w in weights), *self.inside(starts), *bounds])
         packed[rows, nfev.start] += found[:, nfev.start]
         better = found[:, cost.start] < packed[rows, cost.start] * (1.0 - GAIN)

@@ -91,6 +91,7 @@ def parameter_histogram(results: pd.DataFrame, name: str, *, query: str | None =
     ax = given_or_new(ax)
     finite = values[np.isfinite(values)]
     ax.hist(finite, bins=BINS, color=colours.COMPONENTS[0])
+    ax.margins(y=0.1)
     ax.set(xlabel=label, ylabel="cells")
     text = f"{finite.mean():.4g} ± {finite.std():.3g}" if finite.size else "no values"
     ax.set_title(plain(f"{name}: {text}, {finite.size:,} of {len(results):,} cells"), fontsize="medium")
