@@ -43,10 +43,11 @@ def fit_trace_data(
     Returns
     -------
     Dataset
-        That of `scanfold.fit`: each parameter and ``<name>_stderr``, ``status``, ``rsquared`` …, with units, lazy if
-        the data are; and ``noise``, ``runs_z``. Without weights ``redchi`` is over the variance of the noise: 1 where
-        the model leaves nothing but noise. Rates that can be exchanged without changing the curve are in the order of
-        the model (β ≤ δ ≤ β + km). A trace with no more points than parameters that vary has no fit.
+        That of `scanfold.fit`, lazy: each parameter and ``<name>_stderr``, ``status``, ``rsquared`` …, with units; and
+        ``noise``, ``runs_z``. Without weights ``redchi`` is over the variance of the noise: 1 where the model leaves
+        nothing but noise. Rates that can be exchanged without changing the curve are in the order of the model
+        (β ≤ δ ≤ β + km). Where the curve has a kink at a time that varies, it is the best of several fits. A trace with
+        no more points than parameters that vary has no fit.
 
     Raises
     ------
