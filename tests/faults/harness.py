@@ -20,7 +20,7 @@ import numpy as np
 import psutil
 import xarray as xr
 
-from .jobs import JOBS, Job
+from .jobs import Job
 
 #: Seconds that anything may take here; all of it takes a few on a free machine.
 LIMIT = 180.0
@@ -87,7 +87,7 @@ def start(
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = path
     try:
-        process = context.Process(target=_child, args=(job.name, folder, log, setup, workers, memory, plugin))
+        process = context.Process(target=_child, args=(job, folder, log, setup, workers, memory, plugin))
         process.start()
     finally:
         os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
@@ -95,7 +95,7 @@ def start(
 
 
 def _child(
-    name: str, folder: Path, log: Path, setup: Callable[..., Any] | None, workers: int, memory: int | None,
+    job: Job, folder: Path, log: Path, setup: Callable[..., Any] | None, workers: int, memory: int | None,
     plugin: Callable[[], Any] | None,
 ) -> None:  # fmt: skip
     os.setsid()
@@ -112,7 +112,7 @@ def _child(
         with found or nullcontext(), local_client(workers, memory) if workers else nullcontext() as client:
             if workers and plugin is not None:
                 client.register_plugin(plugin())
-            JOBS[name].run(folder)
+            job.run(folder)
     except BaseException:
         traceback.print_exc()
         sys.stderr.flush()
