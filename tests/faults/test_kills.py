@@ -59,7 +59,7 @@ def test_the_whole_run_is_killed(name, clean, tmp_path, note):
     note(f"same bits; {', '.join(map(str, counts))} of {len(harness.entries(folder))} kept")
 
 
-@each("gather", "traces")
+@each("gather")
 def test_a_worker_is_killed(name, clean, tmp_path, note):
     """SIGKILL of one of two workers at a random moment."""
     whole = clean(name)
@@ -87,7 +87,7 @@ def impatient() -> None:
     workers.TTL = "5s"
 
 
-@each("simulate")
+@each()
 def test_a_worker_is_stopped(name, clean, tmp_path, note):
     """SIGSTOP of one of two workers."""
     whole = clean(name)
@@ -135,7 +135,7 @@ def connected(address: Path) -> Any:
     return connect(json.loads(address.read_text())["address"])
 
 
-@each("bragg")
+@each()
 def test_the_scheduler_is_lost(name, clean, tmp_path, note):
     """The scheduler is killed: the client says so, and the same lines go on."""
     whole = clean(name)

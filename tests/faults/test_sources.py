@@ -101,7 +101,7 @@ def test_the_source_is_cut_off(name, clean, tmp_path, note):
     note("named")
 
 
-@each("traces", "bragg")
+@each("bragg")
 def test_the_source_is_replaced(name, clean, tmp_path, note):
     """The source is replaced between two runs: resume refuses, and says what differs (traces: does that file again)."""
     whole = clean(name)

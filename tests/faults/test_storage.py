@@ -91,7 +91,7 @@ def test_the_disk_is_full(name, clean, tmp_path, small_disk, note):
     note(f"same bits, {goes_on(whole, folder)} kept")
 
 
-@each("polar-map", "traces")
+@each("polar-map")
 def test_the_target_is_read_only(name, clean, tmp_path, small_disk, note):
     """A read-only target: refused before anything is computed, nothing is left."""
     whole = clean(name)
@@ -108,7 +108,7 @@ def test_the_target_is_read_only(name, clean, tmp_path, small_disk, note):
     note("refused")
 
 
-@each("simulate", "traces")
+@each("simulate")
 def test_the_store_is_deleted(name, clean, tmp_path, note):
     """The store is deleted in mid-run: one clear error, and the same lines start over."""
     whole = clean(name)
@@ -127,7 +127,7 @@ def test_the_store_is_deleted(name, clean, tmp_path, note):
     note(f"said so in {seconds:.1f} s")
 
 
-@each("bragg", "polar-map", "traces")
+@each("traces")
 def test_two_runs_on_one_store(name, clean, tmp_path, note):
     """A second run on the same store: refused at once, and the first goes on."""
     whole = clean(name)

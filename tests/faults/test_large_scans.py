@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import dask.array as da
 import numpy as np
@@ -12,12 +13,23 @@ import xarray as xr
 
 from scanfold import _apply, runs
 
-pytestmark = pytest.mark.trial
+pytestmark = [pytest.mark.matrix, pytest.mark.trial]
+
+
+def peak() -> int:
+    """Return the most memory that this process ever held, in KiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
+def spilled(dask_worker) -> int:
+    """Return how many bytes of results a worker has put on the disk."""
+    return sum(getattr(dask_worker.data, "spilled_total", (0, 0)))
 
 
 @contextmanager
-def small_workers() -> Iterator[None]:
-    """Give two workers of 400 MiB, and assert that they are the same at the end."""
+def small_workers(note: Callable[[str], None]) -> Iterator[None]:
+    """Give two workers of 400 MiB, and assert that they are the same at the end, and have spilled nothing."""
     from distributed import Client, LocalCluster
 
     with (
@@ -29,6 +41,8 @@ def small_workers() -> Iterator[None]:
         born = set(client.nthreads())
         yield
         assert set(client.nthreads()) == born
+        assert set(client.run(spilled).values()) == {0}
+        note(f"no worker lost, nothing spilled, at most {max(client.run(peak).values()) / 2**10:.0f} MiB each")
 
 
 def scan(chunks: tuple[tuple[int, ...], ...]) -> xr.DataArray:
@@ -44,18 +58,20 @@ def scan(chunks: tuple[tuple[int, ...], ...]) -> xr.DataArray:
     return xr.DataArray(data, dims=("energy", "y", "x"), name="counts")
 
 
-def test_frames_become_spectra(tmp_path):
+def test_frames_become_spectra(tmp_path, note):
+    """A scan of 5 times the memory of two workers (4 GiB, 2 × 400 MiB): frames to spectra."""
     frames = scan(((4,) * 256, (1024,), (1024,)))
-    with small_workers():
+    with small_workers(note):
         saved = runs.transpose_scan(frames, tmp_path / "a.zarr", dim="energy", progress=False)["counts"]
     np.testing.assert_array_equal(saved[:, 700, 300], np.arange(1024, dtype="f4") + 300)
 
 
-def test_maps_are_made_of_it(tmp_path):
+def test_maps_are_made_of_it(tmp_path, note):
+    """The same scan: maps."""
     spectra = scan(((1024,), (64,) * 16, (128,) * 8)).transpose("y", "x", "energy")
     top = _apply.apply_kernel(
         lambda block: block.max(-1)[:, None], spectra, core_dims=[["energy"]], output={"value": 1}, token="max"
     )
-    with small_workers():
+    with small_workers(note):
         saved = runs.save(top.isel(value=0).to_dataset(name="top"), tmp_path / "a.zarr", progress=False)
     np.testing.assert_array_equal(saved["top"][5], np.arange(1024.0) + 1023)
