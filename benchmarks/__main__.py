@@ -27,6 +27,7 @@ CASES = (
     "traces",
     "detectors",
     "inputs",
+    "words",
 )
 
 
