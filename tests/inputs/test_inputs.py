@@ -1,4 +1,4 @@
-"""Bad input of every kind comes to its data or to one error that names it; `python -m benchmarks inputs words` tries more."""
+"""Bad input of every kind: its data, or one error that names it; `python -m benchmarks inputs words` tries more."""
 
 from __future__ import annotations
 
