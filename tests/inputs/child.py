@@ -68,9 +68,10 @@ def judge(folder: Path, trial: Any, seed: int) -> dict[str, Any]:
     seconds = time.monotonic() - start
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) / 1024
     after = _snapshot(folder)
-    if after != before:
+    writes = getattr(trial, "writes", False)
+    if after != before and not writes:
         outcome, detail = "touched", str(sorted(set(after.items()) ^ set(before.items())))[:300]
-    elif seen:
+    elif seen and not writes:
         outcome, detail = "ran", "; ".join(seen)[:300]
     elif grown > trial.most:
         outcome, detail = "memory", f"{grown:.0f} MiB; {detail}"

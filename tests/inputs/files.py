@@ -39,6 +39,8 @@ class FileTrial:
     names: tuple[str, ...] | None = ("subject",)
     #: Whether it is a scan, which `describe` lists.
     described: bool = False
+    #: Whether it is its work to write where it reads.
+    writes: bool = False
     good: Arrays = field(default_factory=dict)
     seed: int = 0
 
@@ -373,6 +375,43 @@ def _results(path: Path) -> None:
     shutil.rmtree(path.parent / "out")
 
 
+def _places() -> xr.Dataset:
+    places = {n: ("position", PLACES[:, i], {"units": "pixel"}) for i, n in enumerate(("position_y", "position_x"))}
+    return xr.Dataset({"diffraction": (("position", "ky", "kx"), FRAMES)}, places, {"primary": "diffraction"})
+
+
+def _index(path: Path) -> None:
+    from scanfold import grouping
+
+    grouping.index_positions(_places(), path)
+
+
+def _planned(path: Path) -> Arrays:
+    from scanfold import grouping
+
+    plan = grouping.plan_groups(grouping.open_index(path), nsamples=5, gridsize=2, K=6, seed=1).compute()
+    return {str(n): v.values for n, v in plan.variables.items()}
+
+
+def _unfinished(path: Path) -> None:
+    """Write a store whose last block and mark are missing."""
+    sf.save(_lazy(), path, progress=False)
+    root = path / "zarr.json"
+    content = json.loads(root.read_text())
+    content["attributes"]["scanfold_complete"] = False
+    root.write_text(json.dumps(content))
+    sorted((path / ".scanfold/blocks").glob("*.json"))[-1].unlink()
+
+
+def _lazy() -> xr.Dataset:
+    return xr.Dataset({"counts": (("y", "x", "energy"), DATA)}, {"energy": np.arange(9.0)}).chunk(y=4) + 1
+
+
+def _resumed(path: Path) -> Arrays:
+    saved = sf.save(_lazy(), path, progress=False)
+    return {str(n): np.asarray(v.values) for n, v in saved.variables.items()}
+
+
 LABELS = np.arange(12).reshape(3, 4) % 3
 CONTRACT = {"format": "ptycho"}
 TRIALS = {
@@ -390,6 +429,8 @@ TRIALS = {
     "zarr of HyperSpy (.zspy)": FileTrial(".zspy", _zspy, _scan()),
     "zarr in a zip file": FileTrial(".zarr", _zip, _scan()),
     "store of ours": FileTrial(".zarr", _store, _saved),
+    "index of positions": FileTrial(".positions", _index, _planned),
+    "unfinished store of ours, resumed": FileTrial(".zarr", _unfinished, _resumed, writes=True),
     "NPY": FileTrial(".npy", lambda path: np.save(path, DATA), _scan()),
     "NPZ": FileTrial(".npz", lambda path: np.savez(path, d=DATA), _scan()),
     "NPZ, compressed": FileTrial(".npz", lambda path: np.savez_compressed(path, d=DATA), _scan()),

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import uuid
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -31,7 +32,9 @@ from scanfold.io import open_scan
 
 Array = npt.NDArray[Any]
 
-FORMAT = 1
+FORMAT = 2
+#: Bytes of a file of an index up to which all of it is checked when the index is opened.
+CHECKED = 2**26
 #: Positions of a tile, which one tree takes, and of a leaf, the least that is read.
 TILE, LEAF = 2**16, 2**8
 #: Positions that are sorted at a time when an index is made.
@@ -94,9 +97,11 @@ class PositionIndex:
 
     def rows(self, first: int, last: int) -> tuple[Array, Array]:
         """Return the positions (n, 2) of some sorted rows, in float64, and their indices."""
-        return self._read("sorted.bin", self.dtype, first, last, 2).astype(np.float64), self._read(
-            "indices.bin", index_dtype(self.count), first, last, 1
-        ).ravel().astype(np.int64)
+        points = self._read("sorted.bin", self.dtype, first, last, 2).astype(np.float64)
+        indices = self._read("indices.bin", index_dtype(self.count), first, last, 1).ravel().astype(np.int64)
+        if not np.isfinite(points).all() or (indices < 0).any() or (indices >= self.count).any():
+            raise InputError(f"the index {self.path} is damaged; delete it, and make it again")
+        return points, indices
 
     def _read(self, name: str, dtype: npt.DTypeLike, first: int, last: int, width: int) -> Array:
         size = np.dtype(dtype).itemsize * width
@@ -263,7 +268,13 @@ def open_index(path: str | os.PathLike[str]) -> PositionIndex:
         made = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         if made["format"] != FORMAT:
             raise ValueError(f"format {made['format']}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if made.pop("checksum") != _checksum(json.dumps(made, sort_keys=True).encode()):
+            raise ValueError("index.json is damaged")
+        for name, (size, checksum) in made["files"].items():
+            found = (folder / name).stat().st_size
+            if found != size or (size <= CHECKED and _checksum((folder / name).read_bytes()) != checksum):
+                raise ValueError(f"{name} is damaged")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{str(path)!r} is no index of positions ({error}); make one: index_positions(scan, path)"
         ) from None
@@ -291,8 +302,19 @@ def _build(y: xr.DataArray, x: xr.DataArray, folder: Path, identity: dict[str, A
     edges = np.unique(np.quantile(sample[:, along], np.linspace(0, 1, strips + 1)[1:-1]))
     sizes = _spread(folder, dtype, y.size, along, edges)
     _sort(folder, dtype, y.size, along, sizes)
+    made["files"] = {file.name: _size_and_checksum(file) for file in sorted(folder.iterdir())}
+    made["checksum"] = _checksum(json.dumps(made, sort_keys=True).encode())
     (folder / "index.json").write_text(json.dumps(made), encoding="utf-8")
     return made
+
+
+def _checksum(content: bytes) -> int:
+    return zlib.crc32(content)
+
+
+def _size_and_checksum(file: Path) -> tuple[int, int]:
+    size = file.stat().st_size
+    return size, _checksum(file.read_bytes()) if size <= CHECKED else 0
 
 
 def _copy(y: xr.DataArray, x: xr.DataArray, path: Path, dtype: np.dtype[Any]) -> Array:

@@ -146,7 +146,7 @@ class Ledger:
 
     def read(self) -> dict[str, Any]:
         """Return ``{"run", "identity", "plan", "ready"}``, empty before the first run."""
-        return dict(json.loads(content_of(self.plan_path) or "{}"))
+        return _parsed(content_of(self.plan_path) or b"{}", self.plan_path)
 
     def write(self, content: Mapping[str, Any]) -> None:
         """Keep identity and plan."""
@@ -174,7 +174,7 @@ class Ledger:
     def entry(self, block: str) -> dict[str, Any] | None:
         """Return what is recorded of a finished block."""
         content = content_of(self.blocks / f"{block}.json")
-        return None if content is None else dict(json.loads(content))
+        return None if content is None else _parsed(content, self.blocks)
 
     def finish(self, block: str, entry: Mapping[str, Any]) -> None:
         """Record a block as finished; its chunks must be on disk."""
@@ -183,7 +183,7 @@ class Ledger:
     def finished(self) -> dict[str, dict[str, Any]]:
         """Return all finished blocks."""
         if not is_url(self.store):
-            return {p.stem: json.loads(p.read_text()) for p in self.blocks.glob("*.json")}
+            return {p.stem: _parsed(p.read_bytes(), p) for p in self.blocks.glob("*.json")}
         system = self.blocks.fs  # type: ignore[attr-defined]
         names = [n for n in system.find(self.blocks.path) if n.endswith(".json")]  # type: ignore[attr-defined]
         entries = system.cat(names) if names else {}  # many at a time
@@ -245,6 +245,22 @@ class Ledger:
             root = json.loads(content_of(path) or b"{}")
         root["attributes"]["scanfold_complete"] = True
         self._write(path, root)
+
+
+def _parsed(content: bytes, where: object) -> dict[str, Any]:
+    """Return what a file of the ledger says.
+
+    Raises
+    ------
+    InputError
+        If it is damaged.
+    """
+    try:
+        return dict(json.loads(content))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InputError(
+            f"the record of the run in {where} is damaged ({error}); pass resume=False to start over"
+        ) from None
 
 
 def store_path(store: str | os.PathLike[str]) -> Path:
