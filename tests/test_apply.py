@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from scanfold import _apply
+from scanfold import _apply, _columns
 
 _NAME = """
 import numpy as np, xarray as xr
@@ -54,6 +54,40 @@ def test_only_rows_leaves_the_others_empty():
     with _apply.only_rows(slice(1, 3)):
         values = out.compute(scheduler="sync").values
     np.testing.assert_array_equal(np.isfinite(values[:, 0]), [False, True, True, False, False, False])
+
+
+@pytest.mark.parametrize("chunk", [None, 3])
+def test_columns_of_one_kernel(chunk):
+    values = np.random.default_rng(0).normal(size=(6, 4))
+    a = xr.DataArray(values, dims=("position", "energy"), coords={"position": np.arange(6)}, attrs={"units": "eV"})
+    calls = []
+
+    def kernel(block):
+        calls.append(len(block))
+        return np.concatenate([block, block[:, :1] > 0], axis=1)
+
+    picked = [(1, "float32"), (slice(2, 4), "float64"), (4, "bool")]
+    made = _columns.apply_columns(
+        kernel, a if chunk is None else a.chunk(position=chunk), core_dims=[["energy"]], width=5, picked=picked,
+        token="t",
+    )  # fmt: skip
+    maps = xr.Dataset({f"v{i}": m for i, m in enumerate(made)})
+    assert [(m.dims, m.dtype.name, m.attrs) for m in made] == [
+        (("position",), "float32", {}), (("position", "column"), "float64", {}), (("position",), "bool", {})
+    ]  # fmt: skip
+    calls.clear() if chunk else None
+    maps = maps.compute(scheduler="sync")
+    assert calls == ([6] if chunk is None else [3, 3])
+    np.testing.assert_array_equal(maps["v0"], values[:, 1].astype("float32"))
+    np.testing.assert_array_equal(maps["v1"], values[:, 2:])
+    np.testing.assert_array_equal(maps["v2"], values[:, 0] > 0)
+
+
+def test_a_column_that_is_missing_is_not_true():
+    a = xr.DataArray(np.ones((4, 1)), dims=("position", "energy")).chunk(position=4)
+    (made,) = _columns.apply_columns(np.copy, a, core_dims=[["energy"]], width=1, picked=[(0, "bool")], token="copy")
+    with _apply.only_rows(slice(1, 3)):
+        assert made.compute(scheduler="sync").values.tolist() == [False, True, True, False]
 
 
 @pytest.mark.parametrize("fan_in", [2, 3, 16])

@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_jit_kernels": set(),
     "_paths": {"conventions"},
     "_apply": FOUNDATION,
-    "_columns": FOUNDATION,
+    "_columns": FOUNDATION | {"_apply"},
     "runs": BRIDGE,
     "io": RUNS,
     "export": RUNS,

@@ -124,16 +124,23 @@ def apply_kernel(
     """
     block = _Block(kernel, token, [len(c) for c in core_dims], tuple(output.values()), dtype)
     # One kernel makes one array, so that a Dataset of slices of it computes the kernel once.
-    result: xr.DataArray = xr.apply_ufunc(
-        partial(_lay, block),
+    result: xr.DataArray = labelled(partial(_lay, block), arrays, core_dims, [list(output)])
+    return result
+
+
+def labelled(
+    lay: Callable[..., Any], arrays: Sequence[xr.DataArray], core_dims: Sequence[Sequence[str]], dims: list[list[str]]
+) -> Any:
+    """Label what is made of the data of arrays: one DataArray, or several, with these dimensions after the scan's."""
+    return xr.apply_ufunc(
+        lay,
         *map(_without_attributes, arrays),
         input_core_dims=[list(c) for c in core_dims],
-        output_core_dims=[list(output)],
+        output_core_dims=dims,
         dask="allowed",
         keep_attrs=False,
         join="exact",
     )
-    return result
 
 
 def _without_attributes(array: xr.DataArray) -> xr.DataArray:
@@ -145,13 +152,20 @@ def _without_attributes(array: xr.DataArray) -> xr.DataArray:
 
 
 def _lay(block: _Block, *arrays: Any) -> Any:
+    laid, ndim, kept = lay_blocks(block, *arrays)
+    return laid[(slice(None),) * ndim + (0,) * kept] if kept else laid
+
+
+def lay_blocks(block: _Block, *arrays: Any) -> tuple[Any, int, int]:
     """Call a kernel on NumPy arrays, or lay it over the blocks of dask arrays; core dimensions are last.
 
-    Core dimensions stay in the result, of length 1, and are cut off after: those that are contracted dask copies
-    before each call, though they are one chunk, and that is the whole scan.
+    Returns the result, its scan dimensions, and how many of length 1 follow on them: core dimensions stay in the
+    result, to be cut off after. Those that are contracted dask copies before each call, though they are one chunk,
+    and that is the whole scan.
     """
     if not any(isinstance(a, da.Array) for a in arrays):
-        return block(*arrays)
+        made = block(*arrays)
+        return made, made.ndim - len(block.out), 0
     leads = [a.ndim - c for a, c in zip(arrays, block.core, strict=True)]
     ndim, kept, pairs = max(leads), sum(block.core), []
     first = ndim
@@ -170,7 +184,7 @@ def _lay(block: _Block, *arrays: Any) -> Any:
         dtype=np.dtype(block.dtype), meta=np.empty((0,) * (first + len(out)), block.dtype), concatenate=False,
         adjust_chunks=dict.fromkeys(range(ndim, first), 1), new_axes=dict(zip(out, block.out, strict=True)),
     )  # fmt: skip
-    return laid[(slice(None),) * ndim + (0,) * kept] if kept else laid
+    return laid, ndim, kept
 
 
 def count_along(dim: str, size: int, chunk: int | None) -> xr.DataArray:

@@ -24,7 +24,7 @@ from scanfold.detectors.frames import (
 from scanfold.detectors.gates import ring_limits
 from scanfold.detectors.labels import LabelsLike
 from scanfold.detectors.moments import centre_of_mass, shot_noise
-from scanfold.detectors.parts import add_parts, like_scan, own_gate, scan_shift
+from scanfold.detectors.parts import Finish, add_parts, like_scan, own_gate, scan_shift
 from scanfold.detectors.projection import CountsProjection, Moments
 from scanfold.detectors.templates import require
 
@@ -117,23 +117,19 @@ def center_of_mass(
     if kind in ("disc", "annulus") and known is None:
         known = _found_center(array, valid)
     origin = xr.DataArray(_origins(array, steps), dims="axis") if known is None else known.drop_vars("axis")
-    if weights is None:
-        raw = _circle_moments(array, dims, valid, origin, moved, kind, circle)
-    else:
-        raw = _weighted_moments(array, weights, valid, origin)
     more = [] if moved is None else [like_scan(moved, array, dims)]
     number = [] if kind != "adaptive" else [like_scan(own_gate(labels, gate, array, dims), array, dims)]  # type: ignore[arg-type]
-    finish = _Finish(weights is None, bool(moved is not None), kind == "adaptive", steps)
-    out = _apply.apply_kernel(
-        finish, raw, origin, *more, *number,
-        core_dims=[["column"], ["axis"], *[["axis"] for _ in more], *[[] for _ in number]],
-        output={"map": 6}, token=f"{finish}",
+    finish = Finish(
+        _Maps(weights is None, moved is not None, kind == "adaptive", steps), (origin, *more, *number),
+        len(VARIABLES), tuple((i, spec.dtype) for i, spec in enumerate(VARIABLES)),
     )  # fmt: skip
-    out = out.drop_vars(list(out.coords))
+    if weights is None:
+        maps = _circle_maps(array, dims, valid, origin, moved, kind, circle, finish)
+    else:
+        maps = _weighted_maps(array, weights, valid, origin, finish)
     made = {}
-    for place, spec in enumerate(VARIABLES):
-        values = out.isel(map=place)
-        made[spec.name] = spec.make(values == 1 if spec.dtype == "bool" else values).variable
+    for spec, values in zip(VARIABLES, maps, strict=True):
+        made[spec.name] = spec.make(values).variable
         if "com" in spec.name:
             made[spec.name].attrs["units"] = units
     ds = xr.Dataset(made, {n: c for n, c in array.coords.items() if not set(c.dims) & set(AXES)})
@@ -210,10 +206,10 @@ def _sum(parts: list[Array]) -> Array:
     return np.asarray(sum(parts))
 
 
-def _circle_moments(
+def _circle_maps(
     array: xr.DataArray, dims: Any, valid: xr.DataArray, center: xr.DataArray, moved: xr.DataArray | None, kind: str,
-    circle: tuple[float, float] | None,
-) -> xr.DataArray:  # fmt: skip
+    circle: tuple[float, float] | None, finish: Finish,
+) -> list[xr.DataArray]:  # fmt: skip
     radii = xr.DataArray(np.array(circle or (-1.0, -1.0)), dims="axis")
     geometry = xr.concat([center if moved is None else moved + center, radii], "axis")
     if geometry.chunks is not None:
@@ -227,14 +223,15 @@ def _circle_moments(
         second,
         valid,
         positions=[geometry],
+        finish=finish,
         width=5,
         token=f"moments {region}",
     )
 
 
-def _weighted_moments(
-    array: xr.DataArray, weights: xr.DataArray, valid: xr.DataArray, center: xr.DataArray
-) -> xr.DataArray:
+def _weighted_maps(
+    array: xr.DataArray, weights: xr.DataArray, valid: xr.DataArray, center: xr.DataArray, finish: Finish
+) -> list[xr.DataArray]:
     count, sizes = weights.sizes["cluster"], {d: array.sizes[d] for d in AXES}
     columns = _apply.apply_whole(
         _moment_columns,
@@ -247,8 +244,9 @@ def _weighted_moments(
     )
     second = _apply.read_again(array) if weights.chunks is not None else array
     return add_parts(
-        lambda origin: CountsProjection(), second, columns, valid, width=8 * count, token="weighted-moments"
-    )
+        lambda origin: CountsProjection(), second, columns, valid, finish=finish, width=8 * count,
+        token="weighted-moments",
+    )  # fmt: skip
 
 
 def _moment_columns(weights: Array, valid: Array, center: Array) -> Array:
@@ -262,7 +260,7 @@ def _moment_columns(weights: Array, valid: Array, center: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class _Finish:
+class _Maps:
     """From moments (N, n), centre (N, 2), descan (N, 2) and number of the gate (N,) to the maps (N, 6)."""
 
     circle: bool

@@ -9,12 +9,12 @@ import xarray as xr
 
 from scanfold.conventions import InputError, Var
 from scanfold.detectors.calibration import calibrate
+from scanfold.detectors.columns import DISC
 from scanfold.detectors.config import K_UNITS, Config
 from scanfold.detectors.field import electric_field, inverse_length, wavelength
 from scanfold.detectors.frames import Array, as_center, pixel_steps
 from scanfold.detectors.labels import as_labels
 from scanfold.detectors.orientation import derivatives, find_rotation, integrate_phase
-from scanfold.detectors.virtual import DISC
 
 SHARE = Var("label_share", ("detector",), "float64", "share of the variance of the centre of mass that labels explain")
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from scanfold import _apply
+from scanfold._columns import Picked, apply_columns
 from scanfold.conventions import InputError
 from scanfold.detectors.frames import AXES
 from scanfold.detectors.labels import LabelsLike, as_labels
@@ -16,15 +18,51 @@ from scanfold.detectors.labels import LabelsLike, as_labels
 Dims = tuple[Hashable, ...]
 
 
+@dataclass(frozen=True)
+class Finish:
+    """What makes maps of the sums of each frame.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(sums, *arrays)``: sums (N, n), one row of each array for each frame; returns (N, width).
+    arrays : tuple of DataArray
+        Dims ``(*scan, ...)``, or none of the scan's.
+    width : int
+        Columns of the result.
+    picked : tuple of (int or slice, str)
+        The columns of each map, and its dtype.
+    """
+
+    function: Callable[..., Any]
+    arrays: tuple[xr.DataArray, ...]
+    width: int
+    picked: tuple[Picked, ...]
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """A kernel that sees whole frames, and what finishes its sums, in one."""
+
+    kernel: Callable[..., Any]
+    finish: Callable[..., Any]
+    inputs: int
+
+    def __call__(self, *blocks: Any) -> Any:
+        """Return the finished columns (N, width)."""
+        return self.finish(self.kernel(*blocks[: self.inputs]), *blocks[self.inputs :])
+
+
 def add_parts(
     kernel: Callable[[tuple[int, int]], Callable[..., Any]],
     array: xr.DataArray,
     *weights: xr.DataArray,
     positions: Sequence[xr.DataArray] = (),
+    finish: Finish,
     width: int,
     token: str,
-) -> xr.DataArray:
-    """Apply a kernel whose results for parts of the detector add up.
+) -> list[xr.DataArray]:
+    """Apply a kernel whose results for parts of the detector add up, and make maps of the sums.
 
     Parameters
     ----------
@@ -36,35 +74,51 @@ def add_parts(
         Of detector pixels, dims ``(ky, kx, ...)``, passed after the frames.
     positions : sequence of DataArray
         Of scan positions, dims ``(*scan, ...)``, passed last.
+    finish : Finish
+        From sums to maps.
     width : int
-        Columns of the result.
+        Columns of the sums.
     token : str
         Identifies the kernel and its options.
 
     Returns
     -------
-    DataArray
-        Dims ``(*scan, column)``.
+    list of DataArray
+        The maps, dims ``(*scan)`` or ``(*scan, column)``.
     """
     scan = [d for d in array.dims if d not in AXES]
     bare = array.drop_vars(list(array.coords))
     # Further dimensions of two arguments are not the same, whatever their names.
-    pixels = [_renamed(w.drop_vars(list(w.coords)), AXES, i) for i, w in enumerate(weights)]
-    rows = [_renamed(p, scan, len(weights) + i) for i, p in enumerate(positions)]
-    core = [list(AXES), *([str(d) for d in a.dims if d not in scan] for a in (*pixels, *rows))]
+    given = [*weights, *positions, *finish.arrays]
+    kept = [AXES if i < len(weights) else scan for i in range(len(given))]
+    named = [_renamed(g.drop_vars(list(g.coords)), k, i) for i, (g, k) in enumerate(zip(given, kept, strict=True))]
+    pixels, more = named[: len(weights)], named[len(weights) :]
+    rows, last = more[: len(positions)], more[len(positions) :]
+    core = [[str(d) for d in a.dims if d not in scan] for a in (bare, *named)]
+    inputs = 1 + len(pixels) + len(rows)
+
+    def finished(function: Callable[..., Any], *blocks: xr.DataArray, core_dims: Any) -> list[xr.DataArray]:
+        label = f"{token} {finish.function}"
+        return apply_columns(
+            function, *blocks, core_dims=core_dims, width=finish.width, picked=finish.picked, token=label
+        )
+
     sizes = array.chunksizes if array.chunks is not None else {d: (array.sizes[d],) for d in AXES}
     cuts = [np.cumsum([0, *sizes[d]]) for d in AXES]
+    if all(len(c) == 2 for c in cuts):
+        whole = _Whole(kernel((0, 0)), finish.function, inputs)
+        return finished(whole, bare, *named, core_dims=core)
     out: xr.DataArray | None = None
     for top, bottom in zip(cuts[0], cuts[0][1:], strict=False):
         for left, right in zip(cuts[1], cuts[1][1:], strict=False):
             part = {"ky": slice(top, bottom), "kx": slice(left, right)}
-            made = _apply.apply_kernel(
+            sums = _apply.apply_kernel(
                 kernel((int(top), int(left))), bare.isel(part), *(p.isel(part) for p in pixels), *rows,
-                core_dims=core, output={"column": width}, token=f"{token} {top} {left}",
+                core_dims=core[:inputs], output={"sum": width}, token=f"{token} {top} {left}",
             )  # fmt: skip
-            out = made if out is None else out + made
+            out = sums if out is None else out + sums
     assert out is not None
-    return out
+    return finished(finish.function, out, *last, core_dims=[["sum"], *core[inputs:]])
 
 
 def _renamed(array: xr.DataArray, kept: Sequence[Hashable], number: int) -> xr.DataArray:

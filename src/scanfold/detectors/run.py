@@ -20,6 +20,7 @@ from scanfold.detectors.assignment import assign
 from scanfold.detectors.baseline import subtract_baseline
 from scanfold.detectors.calibration import descan
 from scanfold.detectors.clustering import cluster
+from scanfold.detectors.columns import DISC
 from scanfold.detectors.com import center_of_mass
 from scanfold.detectors.config import Config, check, resolve
 from scanfold.detectors.field import electric_field
@@ -29,7 +30,7 @@ from scanfold.detectors.labels import LabelsLike
 from scanfold.detectors.statistics import cluster_statistics
 from scanfold.detectors.templates import templates
 from scanfold.detectors.validation import planted_shifts, split_half
-from scanfold.detectors.virtual import DISC, virtual_maps
+from scanfold.detectors.virtual import virtual_maps
 from scanfold.runs import save, writing
 
 
