@@ -201,13 +201,36 @@ def test_halves_are_equal_in_every_cluster_and_do_not_depend_on_chunks():
 
 def test_halves_of_real_structure_agree_and_those_of_noise_do_not():
     scan, labels, _ = disc_scan(mean=100.0)
-    real = det.split_half(det.cluster_statistics(scan, labels, log=True))
+    real = det.split_half(det.cluster_statistics(scan, labels, log=True, shuffled=True))
     assert (real["correlation"] > 0.5).all()
-    assert (real["ssim"] > real["ssim_shuffled"]).all()
+    for name in ("correlation", "ssim"):
+        assert (real[name] > real[f"{name}_other"]).all()
+        assert (real[name] > real[f"{name}_shuffled"]).all()
+    assert (abs(real["correlation_shuffled"]) < 0.3).all()
     shuffled = np.random.default_rng(0).permutation(labels.ravel())
     with pytest.warns(UserWarning, match="may be noise"):
         noise = det.split_half(det.cluster_statistics(scan, shuffled, log=True))
     assert (noise["correlation"] < 0.3).all()
+
+
+@pytest.mark.parametrize("kind", ["counts", "log", "annulus", "float", "soft"])
+def test_shuffled_labels_keep_the_frames_of_every_half(kind):
+    scan, labels, _ = disc_scan()
+    labels = np.maximum(labels, 0)  # noise is shuffled too
+    options = {"log": kind == "log", "seed": 3}
+    if kind == "annulus":
+        options |= {"background": ("annulus", 8, 12), "center": (10, 10)}
+    given = np.eye(labels.max() + 1)[labels] if kind == "soft" else labels
+    scan = scan.astype("float32") if kind == "float" else scan
+    plain = det.cluster_statistics(scan, given, **options)
+    stats = det.cluster_statistics(scan.chunk(y=3), given, shuffled=True, **options)
+    xr.testing.assert_allclose(stats.drop_vars("shuffled_sum").compute(), plain, rtol=1e-12)
+    null = stats["shuffled_sum"].compute()
+    # Every frame is in one false cluster of its own half, and the false clusters are not the true ones.
+    np.testing.assert_allclose(null.sum("cluster"), plain["signal_sum"].sum("cluster"), rtol=1e-9, atol=1e-9)
+    assert (abs(null - plain["signal_sum"]).max(("half", "ky", "kx")) > 0).all()
+    again = det.cluster_statistics(scan, given, shuffled=True, **options)["shuffled_sum"]
+    np.testing.assert_allclose(null, again, rtol=1e-12)
 
 
 def test_halves_are_templates_of_their_own_frames():

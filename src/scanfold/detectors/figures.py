@@ -265,18 +265,21 @@ def confidence_histogram(ds: xr.Dataset) -> Any:
 
 
 def split_halves(ds: xr.Dataset) -> Any:
-    """Draw how well the templates of two halves agree, beside those of shuffled labels."""
+    """Draw how well the templates of two halves agree, beside other clusters and shuffled labels."""
     figure = new_figure(max(4.0, 0.8 * ds.sizes["cluster"] + 3), 3.4)
     axes = figure.subplots(1, 2, sharey=True)
     place = np.arange(ds.sizes["cluster"])
     for ax, name in zip(axes, ("correlation", "ssim"), strict=True):
-        ax.bar(place - 0.2, ds[name].values, 0.4, color=PALETTE[0], label="own half")
-        ax.bar(place + 0.2, ds[f"{name}_shuffled"].values, 0.4, color=GREY, label="best of other labels")
+        kinds = {"": (PALETTE[0], "two halves"), "_other": (PALETTE[1], "half of another cluster, largest"),
+                 "_shuffled": (GREY, "two halves, shuffled labels")}  # fmt: skip
+        for i, (kind, (color, label)) in enumerate(kinds.items()):
+            if name + kind in ds:
+                ax.bar(place + 0.27 * (i - 1), ds[name + kind].values, 0.27, color=color, label=label)
         ax.axhline(0.5, color="black", linestyle=":", linewidth=1)
         ax.axhline(0, color="black", linewidth=0.6)
         ax.set(title=name if name != "ssim" else "structural similarity", xlabel="cluster")
         ax.set_xticks(place, [str(c) for c in ds["cluster"].values])
-    figure.legend(*axes[0].get_legend_handles_labels(), frameon=False, ncols=2, loc="outside lower center")
+    figure.legend(*axes[0].get_legend_handles_labels(), frameon=False, ncols=3, loc="outside lower center")
     return figure
 
 

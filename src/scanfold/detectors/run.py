@@ -209,6 +209,7 @@ class _Run:
             self.array, self.labels, log=given["log_transform"], dose=derive.dose(self.array, self.dims, given["dose"]),
             background=background, bad_pixels=derive.bad_pixels(given["bad_pixels"]),
             center=self.center if ring else None, count_noise=given["count_noise"],
+            shuffled=self.options["validation"]["enable_split_half"],
         )  # fmt: skip
 
     def click(self, stats: xr.Dataset, center: bool, kspace: bool) -> xr.Dataset:

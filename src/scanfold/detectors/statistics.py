@@ -38,6 +38,7 @@ VARIABLES = (
     Var("counts_total", ("half", *_K), "float64", "sum of the counts of all frames", "count"),
     Var("signal_sum", ("cluster", "half", *_K), "float64", "sum of the preprocessed frames"),
     Var("signal_total", ("half", *_K), "float64", "sum of all preprocessed frames"),
+    Var("shuffled_sum", ("cluster", "half", *_K), "float64", "sum of the preprocessed frames, by shuffled labels"),
     Var("signal_squares", ("half", *_K), "float64", "sum of the squares of all preprocessed frames"),
     Var("mean_counts", _K, "float64", "mean counts", "count"),
     Var("cluster_counts", _CLUSTER, "float64", "mean counts of each cluster", "count"),
@@ -60,6 +61,7 @@ def cluster_statistics(
     bad_pixels: Any = None,
     center: Any = None,
     count_noise: bool = True,
+    shuffled: bool = False,
     seed: int = 0,
 ) -> xr.Dataset:
     r"""Sum the frames of every cluster, in one read (pass A).
@@ -88,8 +90,10 @@ def cluster_statistics(
         disc above half of the maximum of the mean pattern.
     count_noise : bool
         Count frames of label -1 in the mean and the deviation of all frames.
+    shuffled : bool
+        Sum the frames by shuffled labels too, within each half: the null that `split_half` is held against.
     seed : int
-        Of the random halves.
+        Of the random halves, and of shuffled labels.
 
     Returns
     -------
@@ -129,9 +133,11 @@ def cluster_statistics(
     mask = None if bad_pixels is None or isinstance(bad_pixels, str) else given_pixels(bad_pixels, array, "bad_pixels")
     sums = FrameSums(
         str(array.dtype), checked.count + 1, log=bool(log), dose=dose is not None, annulus=annulus,
-        soft=checked.weights is not None,
+        soft=checked.weights is not None, shuffled=bool(shuffled),
     )  # fmt: skip
     columns, frames, counted = _columns(checked, dims, count_noise, seed)
+    if shuffled:
+        columns.append(_shuffled(columns, seed))
     if dose is not None:
         columns.append(scan_map(dose, array, dims, "dose"))
     token = json.dumps(asdict(sums), sort_keys=True)
@@ -147,6 +153,7 @@ def cluster_statistics(
     return _labelled(made, array, checked, {
         "log": bool(log), "dose": dose is not None, "background": _described(background), "annulus": annulus,
         "bad_pixels": "auto" if isinstance(bad_pixels, str) else mask is not None, "count_noise": count_noise,
+        "shuffled": bool(shuffled),
         "seed": seed, "center": None if known is None or known.chunks is not None else known.values.tolist(),
     })  # fmt: skip
 
@@ -207,6 +214,19 @@ def _columns(
     return [xr.DataArray(keys, dims=dims)], counts[:-1], counts.sum(axis=0)
 
 
+def _shuffled(columns: list[xr.DataArray], seed: int) -> xr.DataArray:
+    """Return keys or weights at random among the positions of each half, which keeps the size of every cluster."""
+    given = columns[-1]
+    values = given.values.copy()
+    flat = values.reshape(columns[0].size, -1)
+    first = columns[0].values.ravel()
+    rng = np.random.default_rng(np.random.Philox(seed + 1))
+    for half in (0, 1):
+        own = np.flatnonzero((first >= 0) & (first % 2 == half))
+        flat[own] = flat[rng.permutation(own)]
+    return given.copy(data=values)
+
+
 @dataclass(frozen=True)
 class _Derive:
     """Make means and deviations of packed sums; all that is said of patterns, one below the other."""
@@ -218,7 +238,8 @@ class _Derive:
     def layout(self) -> dict[str, tuple[int, ...]]:
         """Return the leading shape of every variable, in order."""
         count = len(self.frames)
-        return {"counts_sum": (count, 2), "counts_total": (2,), "signal_sum": (count, 2), "signal_total": (2,),
+        null = {"shuffled_sum": (count, 2)} if self.sums.shuffled else {}
+        return {"counts_sum": (count, 2), "counts_total": (2,), "signal_sum": (count, 2), "signal_total": (2,), **null,
                 "signal_squares": (2,), "mean_counts": (), "cluster_counts": (count,), "mean": (),
                 "cluster_mean": (count,), "std": ()}  # fmt: skip
 
@@ -243,13 +264,15 @@ class _Derive:
             "cluster_counts": counts[:count].sum(axis=1) / number, "mean": signal_total.sum(axis=0) / total,
             "cluster_mean": signal[:count].sum(axis=1) / number, "std": np.sqrt(np.maximum(spread, 0.0)) / total,
         }  # fmt: skip
+        if self.sums.shuffled:
+            made["shuffled_sum"] = kinds["shuffled"].reshape(counts.shape)[:count]
         return np.concatenate([made[n].reshape(-1, *packed.shape[1:]) for n in self.layout()])
 
     def _kinds(self, packed: Array) -> dict[str, Array]:
         """Return the kinds of sums as float64; fixed-point ones in their own scale."""
         out = {}
         for name, (where, dtype) in self.sums.kinds().items():
-            scale = 2.0**-FRACTION if self.sums.fixed and name in ("signal", "squares") else 1.0
+            scale = 2.0**-FRACTION if self.sums.fixed and name in ("signal", "shuffled", "squares") else 1.0
             out[name] = np.ascontiguousarray(packed[where]).view(dtype).astype(np.float64) * scale
         out.setdefault("signal", out["counts"])
         return out
@@ -293,7 +316,7 @@ def _labelled(
 ) -> xr.Dataset:
     """Set names, attributes, coordinates and the record."""
     steps, units = pixel_steps(array)
-    ds = xr.Dataset({spec.name: spec.make(made[spec.name]).variable for spec in VARIABLES}).assign_coords(
+    ds = xr.Dataset({s.name: s.make(made[s.name]).variable for s in VARIABLES if s.name in made}).assign_coords(
         cluster=("cluster", labels.names, {"long_name": "cluster"}),
         half=("half", [0, 1], {"long_name": "random half of the frames"}),
         axis=("axis", np.array(AXES, object)),

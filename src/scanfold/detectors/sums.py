@@ -43,6 +43,8 @@ class FrameSums:
         ``(ky, kx, inner, outer)`` in pixels: the mean of each frame there is subtracted after the logarithm.
     soft : bool
         Weights in place of keys.
+    shuffled : bool
+        Sum the signal by shuffled labels too; their keys or weights follow on the true ones.
     """
 
     dtype: str
@@ -51,6 +53,7 @@ class FrameSums:
     dose: bool = False
     annulus: tuple[float, float, float, float] | None = None
     soft: bool = False
+    shuffled: bool = False
 
     @property
     def whole(self) -> bool:
@@ -74,8 +77,9 @@ class FrameSums:
         small = self.whole and np.dtype(self.dtype).itemsize <= 2
         signal = "int64" if self.fixed or (small and not self.derived) else "float64"
         layout: list[tuple[str, int, str]] = [("counts", rows, counts)]
-        if self.derived:
-            layout.append(("signal", rows, "int64" if self.fixed else "float64"))
+        kind = counts if not self.derived else "int64" if self.fixed else "float64"
+        layout += [("signal", rows, kind)] if self.derived else []
+        layout += [("shuffled", rows, kind)] if self.shuffled else []
         layout.append(("squares", 2, signal))
         if not self.whole:
             layout.append(("missing", rows, "float64"))
@@ -91,13 +95,16 @@ class FrameSums:
         return max(int(where.stop) for where, _ in self.kinds().values())
 
     def __call__(self, frames: Array, *columns: Array) -> Array:
-        """Sum frames (N, ky, kx); columns are keys (N,), or halves (N,) and weights (N, C); then the dose (N,)."""
+        """Sum frames (N, ky, kx).
+
+        Columns are keys (N,), or halves (N,) and weights (N, C); if `shuffled`, keys or weights again; the dose (N,).
+        """
         count, pixels = frames.shape[0], int(np.prod(frames.shape[1:]))
         flat = np.ascontiguousarray(frames).reshape(count, pixels)
         words = np.zeros((self.rows, pixels), np.int64)
         out = {name: words[where].view(dtype) for name, (where, dtype) in self.kinds().items()}
         if self.whole and (self.fixed or not self.derived):
-            self._exact(flat, columns[0], out)
+            self._exact(flat, columns, out)
         else:
             self._float(flat, frames.shape[1:], columns, out)
         return words.reshape(self.rows, *frames.shape[1:])
@@ -113,16 +120,21 @@ class FrameSums:
                 into += part[where].view(dtype)
         return total
 
-    def _exact(self, flat: Array, keys: Array, out: dict[str, Array]) -> None:
+    def _exact(self, flat: Array, columns: tuple[Array, ...], out: dict[str, Array]) -> None:
         from scanfold.detectors import _sum_kernels as kernels
 
+        keys = columns[0]
         if not self.log:
             kernels.add_counts(flat, keys, out["counts"], out["squares"])
+            if self.shuffled:
+                kernels.add_only(flat, columns[1], out["shuffled"])
             return
         kernels.add_only(flat, keys, out["counts"])
         small = np.dtype(self.dtype).kind == "u" and np.dtype(self.dtype).itemsize <= 2
         add = kernels.add_small_logs if small else kernels.add_logs
         refuse_negative(add(flat, keys, fixed_log_table(), out["signal"], out["squares"]))
+        if self.shuffled:
+            add(flat, columns[1], fixed_log_table(), out["shuffled"], np.zeros_like(out["squares"]))
 
     def _float(self, flat: Array, shape: tuple[int, ...], columns: tuple[Array, ...], out: dict[str, Array]) -> None:
         signal = self.signal(shape)
@@ -137,6 +149,9 @@ class FrameSums:
             out["counts"] += (weights.T @ counts).astype(out["counts"].dtype)
             if self.derived:
                 out["signal"] += weights.T @ values
+            if self.shuffled:
+                false = columns[:1] + columns[2:] if self.soft else columns[1:]
+                out["shuffled"] += (self._weights([c[part] for c in false]).T @ values).astype(out["shuffled"].dtype)
             counted = weights if not self.soft else weights[:, -2:]
             by_half = counted.reshape(len(counted), -1, 2).sum(axis=1)
             out["squares"] += by_half.T @ (values * values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +22,10 @@ WINDOW = 7
 VARIABLES = (
     Var("correlation", ("cluster",), "float64", "correlation of the templates of two disjoint halves"),
     Var("ssim", ("cluster",), "float64", "structural similarity of the templates of two disjoint halves"),
-    Var("correlation_shuffled", ("cluster",), "float64", "largest correlation with the other half of another cluster"),
-    Var("ssim_shuffled", ("cluster",), "float64", "largest similarity with the other half of another cluster"),
+    Var("correlation_other", ("cluster",), "float64", "largest correlation with the other half of another cluster"),
+    Var("ssim_other", ("cluster",), "float64", "largest similarity with the other half of another cluster"),
+    Var("correlation_shuffled", ("cluster",), "float64", "correlation of the halves under shuffled labels"),
+    Var("ssim_shuffled", ("cluster",), "float64", "structural similarity of the halves under shuffled labels"),
 )
 
 
@@ -30,21 +33,21 @@ def split_half(stats: xr.Dataset, *, central_mask_px: float = 0.0) -> xr.Dataset
     """Compare templates made from two disjoint random halves of the frames; no further read is needed.
 
     Each half has its own mean and deviation. Templates of noise correlate by chance only, whereas structural
-    similarity of flat images is large for any two: it is taken with the true range of the templates, and both
-    are held against shuffled labels, that is against the other half of every other cluster.
+    similarity of flat images is large for any two: it is taken with the true range of the templates, and both are
+    held against the other half of every other cluster, and against shuffled labels where the statistics have them.
 
     Parameters
     ----------
     stats : Dataset
-        Of `cluster_statistics`.
+        Of `cluster_statistics`; with ``shuffled=True`` for the null.
     central_mask_px : float
         As in `templates`.
 
     Returns
     -------
     Dataset
-        ``correlation``, ``ssim`` (extra ``stem``; NaN without scikit-image) and the same with shuffled labels, by
-        cluster. A half without frames is NaN.
+        ``correlation``, ``ssim`` (extra ``stem``; NaN without scikit-image), and the same with other clusters and
+        with shuffled labels, by cluster. A half without frames is NaN.
 
     Warns
     -----
@@ -65,11 +68,12 @@ def split_half(stats: xr.Dataset, *, central_mask_px: float = 0.0) -> xr.Dataset
     if central_mask_px < 0:
         raise InputError(f"central_mask_px={central_mask_px}; expected a radius in pixels, 0 for none")
     compare = _Halves(float(central_mask_px))
+    null = [n for n in ("shuffled_sum",) if n in stats]
     made = _apply.apply_whole(
-        compare, *(stats[n] for n in needed),
-        output={"row": 4, "cluster": stats.sizes["cluster"]}, token=f"{compare}",
+        compare, *(stats[n] for n in (*needed, *null)),
+        output={"row": 4 + 2 * len(null), "cluster": stats.sizes["cluster"]}, token=f"{compare}",
     )  # fmt: skip
-    ds = xr.Dataset({s.name: s.make(made.isel(row=i)) for i, s in enumerate(VARIABLES)})
+    ds = xr.Dataset({s.name: s.make(made.isel(row=i)) for i, s in enumerate(VARIABLES[: made.sizes["row"]])})
     ds = ds.assign_coords(cluster=stats["cluster"].variable)
     ds.attrs = {"provenance": record("split_half", {"mean": stats["mean"]}, {"central_mask_px": central_mask_px})}
     if made.chunks is None:
@@ -91,21 +95,30 @@ class _Halves:
     mask: float
 
     def __call__(
-        self, frames: Array, number: Array, sums: Array, totals: Array, squares: Array, valid: Array, center: Array
-    ) -> Array:
-        """Return correlation and similarity of the halves, and the largest with another cluster (4, C)."""
-        made = []
+        self, frames: Array, number: Array, sums: Array, totals: Array, squares: Array, valid: Array, center: Array,
+        *shuffled: Array,
+    ) -> Array:  # fmt: skip
+        """Return correlation and similarity of the halves, the largest with another cluster, and of shuffled labels."""
+        made: list[list[Array]] = [[], *([] for _ in shuffled)]
         for half in (0, 1):
             average = totals[half] / max(number[half], 1.0)
             std = np.sqrt(np.maximum(squares[half] / max(number[half], 1.0) - average**2, 0.0))
             used, scale = used_pixels(std, valid.astype(bool), center, self.mask)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                clusters = sums[:, half] / frames[:, half, None, None]
-            made.append(normalised(clusters, average, scale, used)[0])
-        first, second = made
-        alike = np.array([[_correlation(a, b) for b in second] for a in first])
-        similar = np.array([[_similarity(a, b) for b in second] for a in first])
-        return np.stack([np.diag(alike), np.diag(similar), _largest_other(alike), _largest_other(similar)])
+            for templates, total in zip(made, (sums, *shuffled), strict=True):
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    clusters = total[:, half] / frames[:, half, None, None]
+                templates.append(normalised(clusters, average, scale, used)[0])
+        alike, similar = (_matrix(f, *made[0]) for f in (_correlation, _similarity))
+        rows = [np.diag(alike), np.diag(similar), _largest_other(alike), _largest_other(similar)]
+        for first, second in made[1:]:
+            rows += [
+                np.array([f(a, b) for a, b in zip(first, second, strict=True)]) for f in (_correlation, _similarity)
+            ]
+        return np.stack(rows)
+
+
+def _matrix(measure: Callable[[Array, Array], float], first: Array, second: Array) -> Array:
+    return np.array([[measure(a, b) for b in second] for a in first])
 
 
 def _correlation(a: Array, b: Array) -> float:

@@ -73,7 +73,8 @@ def polarisation_report(folder: str | Path) -> Path:
 
 def _clusters(maps: xr.Dataset) -> Markup:
     head = ["cluster", "frames", "gate covers", "nominal"]
-    names = [n for n in ("correlation", "correlation_shuffled", "ssim", "ssim_shuffled") if n in maps]
+    kinds = ("", "_other", "_shuffled")
+    names = [n + kind for n in ("correlation", "ssim") for kind in kinds if n + kind in maps]
     columns = maps[["frames", "coverage", "coverage_nominal", *names]].compute()
     rows = []
     for number, label in enumerate(maps["cluster"].values):
