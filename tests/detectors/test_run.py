@@ -28,8 +28,9 @@ def changed(**sections):
     return {name: {**SMALL.get(name, {}), **sections.get(name, {})} for name in {*SMALL, *sections}}
 
 
-def made(out: Path, config=SMALL, **options):
+def made(out: Path, config=SMALL, given=None, **options):
     scan, labels, _ = disc_scan()
+    labels = labels if given is None else given
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return det.polarisation_map(scan.chunk(y=3), labels, config, out, progress=False, **options)
@@ -117,11 +118,38 @@ def test_units_and_validation_are_in_the_store(whole):
     maps, _ = whole
     assert maps["com_x"].attrs["units"] == "pixel"
     assert (maps["correlation"] > maps["correlation_shuffled"]).all()
+    assert (abs(maps["correlation_shuffled"]) < 0.2).all()
     # No true shift: what the adaptive detector finds is the labels, and the disc finds nothing.
     share = maps["label_share"]
     assert float(share.sel(detector="adaptive")) > 3 * float(share.sel(detector="disc"))
     null = maps["null_label_spread"]
     assert float(null.sel(detector="adaptive")) > 3 * float(null.sel(detector="disc"))
+
+
+def test_weights_of_one_or_nothing_are_labels(tmp_path):
+    labels = np.maximum(disc_scan()[1], 0)
+    hard, soft = (made(tmp_path / str(given.ndim), given=given) for given in (labels, np.eye(3)[labels]))
+    for name in ("template", "gate", "assignment", "com_y", "com_x", "Ex", "Ey", "label_share"):
+        np.testing.assert_allclose(soft[name], hard[name], atol=1e-6, err_msg=name)
+    # A third of every weight goes to all clusters alike: the sums are mixed so. Halves go by the largest weight.
+    mixed = made(tmp_path / "mixed", given=np.eye(3)[labels] * 2 / 3 + 1 / 9)
+    np.testing.assert_allclose(mixed["frames"].sum("cluster"), hard["frames"].sum("cluster"), rtol=1e-12)
+    everything = hard["signal_sum"].sum("cluster")
+    np.testing.assert_allclose(mixed["signal_sum"], hard["signal_sum"] * 2 / 3 + everything / 9, rtol=1e-6)
+
+
+def test_a_page_is_written_about_it(whole, tmp_path, capsys):
+    from scanfold.cli import main
+    from scanfold.report.polarisation import polarisation_report
+
+    _, out = whole
+    text = polarisation_report(out).read_text()
+    for words in ("shuffled", "Polarisation map", "gate covers", "share of the labels", "null label spread"):
+        assert words in text
+    assert text.count("data:image/png") >= 6
+    assert main(["report", str(out), "--out", str(tmp_path / "page.html")]) == 0
+    assert (tmp_path / "page.html").read_text() == text
+    assert "page.html" in capsys.readouterr().out
 
 
 def test_logs_say_what_was_done(whole):

@@ -1,4 +1,4 @@
-"""``scanfold report``: one HTML page about the fits in a store."""
+"""``scanfold report``: one HTML page about the fits in a store, or about a polarisation map."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 from scanfold.conventions import is_url
 
-HELP = "write one self-contained HTML page about the fits in a store"
+HELP = "write one self-contained HTML page about the fits in a store, or a polarisation map"
 EXAMPLE = "scanfold report fits.zarr --out fits.html"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    parser.add_argument("store", help="what `scanfold fit` wrote")
-    parser.add_argument("--out", metavar="PATH", help="page to write (default: beside the store)")
+    parser.add_argument("store", help="what `scanfold fit` or `scanfold polar-map` wrote")
+    parser.add_argument("--out", metavar="PATH", help="page to write (default: beside the store, or in the folder)")
 
 
 def _beside(store: str) -> Path:
@@ -27,6 +27,11 @@ def run(arguments: argparse.Namespace) -> int:
     from scanfold.report import report
     from scanfold.runs import open_store
 
+    if not is_url(arguments.store) and (Path(arguments.store) / "polar_map.zarr").is_dir():
+        from scanfold.report.polarisation import polarisation_report
+
+        print(f"wrote {polarisation_report(arguments.store, arguments.out)}")
+        return 0
     fits = open_store(arguments.store)
     out = Path(arguments.out) if arguments.out else _beside(arguments.store)
     report(fits, out)

@@ -266,7 +266,7 @@ def confidence_histogram(ds: xr.Dataset) -> Any:
 
 def split_halves(ds: xr.Dataset) -> Any:
     """Draw how well the templates of two halves agree, beside other clusters and shuffled labels."""
-    figure = new_figure(max(4.0, 0.8 * ds.sizes["cluster"] + 3), 3.4)
+    figure = new_figure(max(6.0, 0.8 * ds.sizes["cluster"] + 3), 3.4)
     axes = figure.subplots(1, 2, sharey=True)
     place = np.arange(ds.sizes["cluster"])
     for ax, name in zip(axes, ("correlation", "ssim"), strict=True):
@@ -279,7 +279,9 @@ def split_halves(ds: xr.Dataset) -> Any:
         ax.axhline(0, color="black", linewidth=0.6)
         ax.set(title=name if name != "ssim" else "structural similarity", xlabel="cluster")
         ax.set_xticks(place, [str(c) for c in ds["cluster"].values])
-    figure.legend(*axes[0].get_legend_handles_labels(), frameon=False, ncols=3, loc="outside lower center")
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), frameon=False, ncols=3, loc="outside lower center", fontsize="small"
+    )
     return figure
 
 

@@ -91,7 +91,8 @@ def polarisation_map(
     -----
     The folder has ``kspace/``, ``realspace/``, ``figures/``, ``logs/`` and ``polar_map.zarr``. ``Ex, Ey, E_mag,
     E_angle`` and ``com_x, com_y`` (raw, with their baseline) are of ``dpc.gate_mode``; all detectors stand beside them
-    under their names, such as ``Ex_disc.tif``. With ``adaptive`` each cluster is looked at through another gate, so
+    under their names, such as ``Ex_disc.tif``. ``scanfold.report.polarisation.polarisation_report(out)`` writes a page
+    about it all, as the command does. With ``adaptive`` each cluster is looked at through another gate, so
     that its map shows the labels as a field even where there is none: compare it with ``disc``.
 
     Examples

@@ -31,13 +31,15 @@ _FIGURES = {
 }
 
 
-def polarisation_report(folder: str | Path) -> Path:
-    """Write ``report.html`` into the folder of a polarisation map: what was made, how, and what speaks for it.
+def polarisation_report(folder: str | Path, path: str | Path | None = None) -> Path:
+    """Write a page about a polarisation map: what was made, how, and what speaks for it.
 
     Parameters
     ----------
     folder : path
         The ``out`` of `scanfold.detectors.polarisation_map`.
+    path : path, optional
+        Of the page; ``report.html`` in the folder if not given.
 
     Returns
     -------
@@ -66,7 +68,7 @@ def polarisation_report(folder: str | Path) -> Path:
         section("Pictures", *_pictures(out)),
         section("How it was made", *_recipe(run)),
     ]
-    target = out / "report.html"
+    target = Path(path) if path is not None else out / "report.html"
     write_page(target, page(f"Polarisation map of {out.name}", *content))
     return target
 
