@@ -1,4 +1,4 @@
-"""Centre of mass and the two passes of virtual detectors, beside LiberTEM, pyxem, py4DSTEM, plain loops; memory, size."""
+"""Centre of mass and both passes of virtual detectors, beside LiberTEM, pyxem, py4DSTEM, plain loops; memory, size."""
 
 from __future__ import annotations
 
