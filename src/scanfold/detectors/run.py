@@ -64,7 +64,7 @@ def polarisation_map(
     out : path
         Folder to write. What is there of the same run is resumed.
     device : str
-        "cpu", or "cuda:0" for products with CuPy.
+        "cpu", or "cuda:0" for products with CuPy, which have not been tried on a GPU yet.
     interactive_center : bool
         Click the centre of the beam on the mean pattern, unless the configuration gives it.
     interactive_kspace : bool

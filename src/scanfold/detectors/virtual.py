@@ -87,7 +87,7 @@ def virtual_maps(
     residual : bool
         Add the map ``residual``, about 1 where the templates explain all but noise like that of the whole scan.
     device : str
-        "cpu", or "cuda:0" to multiply with CuPy (extra ``gpu``).
+        "cpu", or "cuda:0" to multiply with CuPy (extra ``gpu``): tested against a stand-in, not yet on a GPU.
 
     Returns
     -------
