@@ -187,6 +187,8 @@ class _Run:
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
         for warning in {str(w.message): w for w in caught if issubclass(w.category, UserWarning)}.values():
+            if str(warning.message) in self.notes:  # two stages may say the same
+                continue
             self.notes.append(str(warning.message))
             warnings.warn(warning.message, warning.category, stacklevel=4)
 
