@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 import xarray as xr
 
 from scanfold import _apply, runs
+from scanfold.runs import plan
 
 pytestmark = [pytest.mark.matrix, pytest.mark.trial]
 
@@ -22,14 +23,24 @@ def peak() -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
+def imported() -> int:
+    """Return what this process held before it had any data."""
+    from scanfold.runs import worker  # noqa: F401
+
+    return peak()
+
+
 def spilled(dask_worker) -> int:
     """Return how many bytes of results a worker has put on the disk."""
     return sum(getattr(dask_worker.data, "spilled_total", (0, 0)))
 
 
 @contextmanager
-def small_workers(note: Callable[[str], None]) -> Iterator[None]:
-    """Give two workers of 400 MiB, and assert that they are the same at the end, and have spilled nothing."""
+def small_workers(note: Callable[[str], None], projected: Sequence[float] = ()) -> Iterator[None]:
+    """Give two workers of 400 MiB, and assert that they are the same at the end, and have spilled nothing.
+
+    Where bytes of a block are projected, they must have held no more than 1.2 times that beside what they began with.
+    """
     from distributed import Client, LocalCluster
 
     with (
@@ -39,10 +50,17 @@ def small_workers(note: Callable[[str], None]) -> Iterator[None]:
         Client(cluster) as client,
     ):
         born = set(client.nthreads())
+        before = client.run(imported)
         yield
         assert set(client.nthreads()) == born
         assert set(client.run(spilled).values()) == {0}
-        note(f"no worker lost, nothing spilled, at most {max(client.run(peak).values()) / 2**10:.0f} MiB each")
+        after = client.run(peak)
+        held = max(after[a] - before[a] for a in after) / 2**10
+        text = f"no worker lost, nothing spilled, at most {max(after.values()) / 2**10:.0f} MiB each"
+        if projected:
+            text += f", {held:.0f} of them data, {max(projected) / 2**20:.0f} projected"
+        note(text)
+        assert not projected or held <= 1.2 * max(projected) / 2**20
 
 
 def scan(chunks: tuple[tuple[int, ...], ...]) -> xr.DataArray:
@@ -66,12 +84,20 @@ def test_frames_become_spectra(tmp_path, note):
     np.testing.assert_array_equal(saved[:, 700, 300], np.arange(1024, dtype="f4") + 300)
 
 
-def test_maps_are_made_of_it(tmp_path, note):
-    """The same scan: maps."""
+def test_maps_are_made_of_it(tmp_path, note, monkeypatch):
+    """The same scan: maps, within 1.2 times the projected memory."""
+    projected: list[float] = []
+    predict = plan.predict
+
+    def noted(scan, number, fitted, cost, threads):
+        projected.append(cost["peak"] + plan._bytes(scan.ds, fitted))
+        return predict(scan, number, fitted, cost, threads)
+
+    monkeypatch.setattr(plan, "predict", noted)
     spectra = scan(((1024,), (64,) * 16, (128,) * 8)).transpose("y", "x", "energy")
     top = _apply.apply_kernel(
         lambda block: block.max(-1)[:, None], spectra, core_dims=[["energy"]], output={"value": 1}, token="max"
     )
-    with small_workers(note):
+    with small_workers(note, projected):
         saved = runs.save(top.isel(value=0).to_dataset(name="top"), tmp_path / "a.zarr", progress=False)
     np.testing.assert_array_equal(saved["top"][5], np.arange(1024.0) + 1023)
