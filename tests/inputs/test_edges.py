@@ -45,6 +45,8 @@ def spoiled(values: np.ndarray, how: str) -> np.ndarray:
             out[0, 1] *= -1
         case "dead row":
             out[0] = 0
+        case "dead pixel":
+            out[..., 5, 5] = np.nan
         case "saturated":
             out[0, 1] = np.minimum(out[0, 1], np.median(out[0, 1]))
         case "one position":
@@ -261,3 +263,13 @@ def test_polar_map(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     bad[0, 1 if how != "dead row" else slice(None)] = how not in ("right", "saturated")
     np.testing.assert_array_equal(np.isnan(made["com_x"]).any([d for d in made["com_x"].dims if d not in "yx"]), bad)
     assert np.isfinite(made["template"]).all()
+
+
+@pytest.mark.parametrize("bad_pixels", [None, "auto"])
+def test_a_pixel_that_is_nan_in_every_frame(bad_pixels: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It spoils every frame, unless it is looked for."""
+    monkeypatch.setattr(outputs.Folder, "draw", lambda *given: None)
+    monkeypatch.setitem(SMALL, "preprocess", {"central_mask_px": 2, "bad_pixels": bad_pixels})
+    made = _polarised("dead pixel", tmp_path / "out").compute()
+    assert bool(np.isfinite(made["com_x"]).all()) == (bad_pixels == "auto")
+    assert bool(np.isnan(made["com_x"]).all()) == (bad_pixels is None)
