@@ -216,9 +216,9 @@ JOBS: Mapping[str, Job] = {
 def _run_slow(folder: Path) -> Any:
     from runs import toys
 
-    maps = toys.maps(toys.scan(96, 96, y=2, x=96), toys.Kernel(delay=0.003), gil=True)
+    maps = toys.maps(toys.scan(96, 96, y=2, x=96), toys.Kernel(delay=0.002), gil=True)
     return sf.save(maps, folder / "out.zarr", progress=False)
 
 
-#: 9,216 positions of 3 ms each, by a kernel that holds the interpreter: it asks for processes of its own.
+#: 9,216 positions of 2 ms each, by a kernel that holds the interpreter: it asks for processes of its own.
 SLOW = Job("slow", write, _run_slow)

@@ -81,10 +81,10 @@ def test_a_worker_is_killed(name, clean, tmp_path, note):
 
 
 def impatient() -> None:
-    """Take a worker that is silent for 5 s for dead."""
+    """Take a worker that is silent for 3 s for dead."""
     from scanfold.runs import workers
 
-    workers.TTL = "5s"
+    workers.TTL = "3s"
 
 
 @each()
