@@ -319,3 +319,7 @@ def test_a_refused_run_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="use smaller chunks"):
         runs.save(toys.maps(toys.scan()), tmp_path / "a.zarr", progress=False)
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(InputError, match="use smaller chunks"):
+        runs.save(toys.maps(toys.scan()), tmp_path / "mine", progress=False)
+    assert (tmp_path / "mine").is_dir()

@@ -218,8 +218,8 @@ class Ledger:
             write_json(path, dict(content))
 
     def withdraw(self) -> None:
-        """Remove what a run that was refused has made: it has no plan yet."""
-        if not is_url(self.store) and not self.plan_path.exists():
+        """Remove the folder that a run made which was refused then: it has no plan yet."""
+        if not self.plan_path.exists():
             shutil.rmtree(self.folder, ignore_errors=True)
             with suppress(OSError):
                 self.store.rmdir()  # only if it is empty

@@ -145,13 +145,15 @@ def compute_to(
     ledger = Ledger(path)
     if is_finished(ledger, work, resume):
         return open_store(path)
+    made = not conventions.is_url(path) and not path.exists()
     with ledger.locked():
         if is_finished(ledger, work, resume):  # another run ended between the look and the lock
             return open_store(path)
         try:
             _compute(ds, ledger, work, resume, progress, groups, compress, label)
         except InputError:
-            ledger.withdraw()
+            if made:
+                ledger.withdraw()
             raise
     return open_store(path)
 
