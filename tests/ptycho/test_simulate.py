@@ -13,6 +13,7 @@ from scipy import stats
 import scanfold as sf
 from scanfold import ptycho
 from scanfold.conventions import InputError, InputTypeError
+from scanfold.ptycho import _diffraction_kernels as kernels
 from scanfold.ptycho import forward
 from scanfold.runs import graph as graphs
 from scanfold.testing import raise_if_computes
@@ -59,6 +60,13 @@ def test_patches_are_the_object_exactly_at_whole_positions():
         sim = simulate(n_images=None, positions=(y, x), interpolation=interpolation)
         for patch, v, u in zip(sim["Y"].values, y.astype(int), x.astype(int), strict=True):
             assert np.array_equal(patch, OBJECT.values[v - 8 : v + 8, u - 8 : u + 8])
+
+
+@pytest.mark.parametrize(("interpolation", "y"), [("bilinear", np.nan), ("fourier", np.nan), ("bilinear", 92.5)])
+def test_a_patch_that_cannot_be_is_nan(interpolation, y):
+    made = kernels.patches(OBJECT.values, np.array([50.0, y]), np.array([40.5, 40.0]), 16, interpolation)
+    assert np.isfinite(made[0]).all()
+    assert np.isnan(made[1]).all()
 
 
 def test_patches_between_pixels_are_bilinear():

@@ -18,12 +18,18 @@ _BAND, _LOOKS = 2**21, 2**18
 
 @jit()
 def cut(image, y, x, out):
-    """Cut patches: pixel (r, c) is the image at (y − N/2 + r, x − N/2 + c), bilinear; y, x (b,), out (b, N, N)."""
+    """Cut patches: pixel (r, c) is the image at (y − N/2 + r, x − N/2 + c), bilinear; y, x (b,), out (b, N, N).
+
+    A patch that does not lie in the image is NaN.
+    """
     height, width = image.shape
     size = out.shape[1]
     one = np.float32(1)
     for b in range(y.size):
         top, left = y[b] - size / 2, x[b] - size / 2
+        if not (top >= 0 and left >= 0 and top <= height - size and left <= width - size):
+            out[b] = np.nan
+            continue
         row, column = math.floor(top), math.floor(left)
         fy, fx = np.float32(top - row), np.float32(left - column)
         if fy == 0 and fx == 0:
@@ -48,6 +54,9 @@ def cut_fourier(image, y, x, out):
     frequency = fft.fftfreq(full)
     for b in range(y.size):
         top, left = y[b] - size / 2, x[b] - size / 2
+        if not np.isfinite(top + left):
+            out[b] = np.nan
+            continue
         row, column = math.floor(top), math.floor(left)
         rows = np.clip(np.arange(row - _FADE, row + size + _FADE), 0, image.shape[0] - 1)
         columns = np.clip(np.arange(column - _FADE, column + size + _FADE), 0, image.shape[1] - 1)

@@ -199,6 +199,8 @@ def _time_rows(block: Block, rows: int) -> dict[str, float]:
     graph = block.graph
     found = graphs.kernels(graph, block.keys, block.scan_ndim) if block.pieces else None
     if found:
+        # kernels that feed others run as they are: those would see positions that were not computed
+        found -= {k for last in found for k in graphs.cut(graph, [last]) if k != last}
         graph = graphs.replace_kernels(graph, found, lambda kernel: _Trial(kernel, rows, meter))
     start = time.perf_counter()
     with meter:
