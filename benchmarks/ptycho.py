@@ -26,13 +26,12 @@ COUNTS = {
 }
 #: Frames per second and core that are to be reached.
 WANTED = {64: 3500, 128: 800}
-#: Frames that are written to a store: their number, N, photons, whether counts without the truth; the last are so many
-#: that their positions are lazy.
+#: Frames that are written to a store: their number, N, photons, whether counts without the truth.
 STORED = (
     (25_000, 64, NPHOTONS, False),
     (100_000, 64, NPHOTONS, False),
     (1_000_000, 32, NPHOTONS, False),
-    (17_000_000, 16, 100.0, True),
+    (1_000_000, 16, 100.0, True),
 )
 #: Twice the distance between groups of a scan on a grid.
 OUTER = 16
@@ -207,7 +206,7 @@ def to_store(count: int, N: int, nphotons: float, counts: bool, folder: str) -> 
     import scanfold as sf
     from scanfold import ptycho
 
-    store = Path(folder) / f"{count}.zarr"
+    store = Path(folder) / f"{count} {N}.zarr"
 
     def work(count: int = count) -> dict[str, Any]:
         shutil.rmtree(store, ignore_errors=True)
