@@ -24,6 +24,7 @@ CASES = (
     "bragg",
     "bragg_data",
     "grouping",
+    "grouping_large",
     "traces",
     "detectors",
     "inputs",

@@ -83,6 +83,39 @@ def test_a_raster_with_two_scan_dims(kept, tmp_path):
     np.testing.assert_array_equal(groups.position_x, x.ravel()[groups.nn_indices.values])
 
 
+@pytest.mark.parametrize("kept", ["memory", "chunks", "store", "index"])
+def test_a_raster_whose_rows_have_one_y_and_columns_one_x(kept, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 99, (9, 11, 4, 4))
+    y, x = np.cumsum(rng.uniform(0.5, 1.5, 9)), np.cumsum(rng.uniform(0.5, 1.5, 11))
+    scan = xr.Dataset(
+        {"diffraction": (("y", "x", "ky", "kx"), frames)},
+        {"position_y": ("y", y, {"units": "um"}), "position_x": ("x", x, {"units": "um"}), "row": ("y", np.arange(9))},
+        {"primary": "diffraction"},
+    )
+    full = np.stack([a.ravel() for a in np.meshgrid(y, x, indexing="ij")], axis=1)
+    expected = grouping.plan_groups(full, nsamples=50, gridsize=2)
+    monkeypatch.setattr("scanfold.grouping.positions.SMALL", 30)  # rows of the raster are laid out some at a time
+    source = scan if kept == "memory" else scan.chunk(y=4, x=5).assign_coords(scan.coords)
+    if kept == "store":
+        sf.save(source, tmp_path / "scan.zarr", progress=False)
+        source = sf.open_scan(tmp_path / "scan.zarr")
+    plan = grouping.plan_groups(
+        grouping.index_positions(source, tmp_path / "index") if kept == "index" else source, nsamples=50, gridsize=2
+    )
+    np.testing.assert_array_equal(plan.nn_indices, expected.nn_indices)
+    assert plan.distance.attrs["units"] == "um"
+    groups = grouping.gather(source, plan, batch=8)
+    np.testing.assert_array_equal(groups.diffraction, frames.reshape(-1, 4, 4)[groups.nn_indices.values])
+    np.testing.assert_array_equal(groups.position_y, full[groups.nn_indices.values, 0])
+    np.testing.assert_array_equal(groups.position_x, full[groups.nn_indices.values, 1])
+    turned = scan.transpose("ky", "x", "y", "kx")  # positions are counted along the columns then
+    other = grouping.gather(turned, grouping.plan_groups(turned, nsamples=50, gridsize=2))
+    at = other.nn_indices.values
+    np.testing.assert_array_equal(other.position_y, y[at % 9])
+    np.testing.assert_array_equal(other.diffraction, frames.transpose(1, 0, 2, 3).reshape(-1, 4, 4)[at])
+
+
 def test_large_plans_travel_in_stores_not_in_graphs(scan, tmp_path, monkeypatch):
     plan = grouping.plan_groups(scan, nsamples=200, gridsize=2)
     monkeypatch.setattr(module, "CARRIED", 1600)
@@ -94,7 +127,7 @@ def test_large_plans_travel_in_stores_not_in_graphs(scan, tmp_path, monkeypatch)
     opened, stored = sf.open_scan(tmp_path / "scan.zarr"), sf.open_scan(tmp_path / "plan.zarr")
     with raise_if_computes():
         groups = grouping.gather(opened, stored, batch=16)
-    assert groups.position_y.chunks is not None
+    assert groups.position_y.chunks[0] == groups.diffraction.chunks[0] == (16,) * 12 + (8,)
     np.testing.assert_array_equal(groups.diffraction, scan.diffraction.values[plan.nn_indices.values])
     np.testing.assert_array_equal(groups.position_y, scan.position_y.values[plan.nn_indices.values])
     with raise_if_computes():

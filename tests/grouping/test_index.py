@@ -12,15 +12,16 @@ import scanfold as sf
 from scanfold import grouping
 from scanfold.conventions import InputError
 from scanfold.grouping import index as files
-from scanfold.grouping import streamed
+from scanfold.grouping import sorting, streamed
 from scanfold.testing import raise_if_computes
 
 
 @pytest.fixture
 def small_tiles(monkeypatch):
-    monkeypatch.setattr(files, "TILE", 500)
-    monkeypatch.setattr(files, "LEAF", 32)
-    monkeypatch.setattr(files, "CHUNK", 1300)
+    monkeypatch.setattr(sorting, "TILE", 500)
+    for module in (files, sorting):
+        monkeypatch.setattr(module, "LEAF", 32)
+        monkeypatch.setattr(module, "CHUNK", 1300)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -55,8 +56,8 @@ def test_all_groups_streamed_to_a_store(block, sampling, small_tiles, tmp_path, 
         grouping.plan_groups(index, nsamples=101)
     with pytest.raises(InputError, match="disjoint may pass over seeds"):
         grouping.plan_groups(index, nsamples=5000, disjoint=True)
-    with pytest.raises(InputError, match="sampling='stratified' needs all positions in memory"):
-        grouping.plan_groups(index, nsamples=10, sampling="stratified")
+    with pytest.raises(InputError, match="whatever sampling='stratified' says"):
+        grouping.plan_groups(index, nsamples=5000, sampling="stratified")
 
 
 def test_few_seeds_read_only_their_tiles(small_tiles, tmp_path, monkeypatch):
@@ -105,3 +106,43 @@ def test_graphs_carry_paths_not_positions(small_tiles, tmp_path, monkeypatch):
     sent = cloudpickle.dumps(plan)
     assert len(sent) < 50_000
     xr.testing.assert_identical(cloudpickle.loads(sent).compute(), plan.compute())
+
+
+@pytest.mark.parametrize("sampling", ["stratified", "poisson_disk", "local"])
+@pytest.mark.parametrize("options", [{}, {"max_radius": 4.0}, {"n_subsample": 800}])
+def test_every_way_to_choose_seeds_gives_those_of_memory(sampling, options, small_tiles, tmp_path):
+    points = layout("random", 5000)
+    index = grouping.index_positions(points, tmp_path / "index")
+    expected = grouping.plan_groups(points, nsamples=200, gridsize=2, sampling=sampling, **options)
+    found = grouping.plan_groups(index, nsamples=200, gridsize=2, sampling=sampling, **options)
+    xr.testing.assert_identical(found.drop_attrs(), expected.drop_attrs())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kept", ["memory", "lazy"])
+def test_partitions_of_an_index_are_never_mixed(kind, kept, small_tiles, tmp_path, monkeypatch):
+    points, labels = layout(kind, 5000), np.random.default_rng(1).choice([7, 2], 5000, p=[0.9, 0.1])
+    labels[:6] = 9  # each of these has fewer others than K
+    held = {n: ("position", points[:, i]) for i, n in enumerate(("position_y", "position_x"))}
+    scan = xr.Dataset(held | {"object_index": ("position", labels)})
+    source = scan if kept == "memory" else scan.chunk(position=700)
+    index = grouping.index_positions(source, tmp_path / "index", partition="object_index")
+    assert index.sizes.sum() == 5000
+    for nsamples, options in (
+        (5000, {}),
+        (300, {"policy": "nearest"}),
+        (300, {"n_subsample": 4000, "max_radius": 9.0}),
+    ):
+        try:
+            expected = grouping.plan_groups(scan, nsamples=nsamples, gridsize=2, partition="object_index", **options)
+        except InputError as error:
+            with pytest.raises(InputError, match=str(error)[:40]):
+                grouping.plan_groups(index, nsamples=nsamples, gridsize=2, **options)
+            continue
+        found = grouping.plan_groups(index, nsamples=nsamples, gridsize=2, partition="object_index", **options)
+        xr.testing.assert_identical(found.drop_attrs(), expected.drop_attrs())
+    monkeypatch.setattr(streamed, "MOST", 100)
+    streamed_plan = grouping.plan_groups(index, nsamples=5000, gridsize=2).compute()
+    assert (labels[streamed_plan.nn_indices.values] == labels[streamed_plan.seed_index.values][:, None]).all()
+    with pytest.raises(InputError, match="partitions by 'object_index'; make one with those"):
+        grouping.plan_groups(index, nsamples=10, partition="scan_index")

@@ -6,7 +6,10 @@ from test_plan import KINDS, brute, layout
 
 from scanfold import grouping
 from scanfold.conventions import InputError
+from scanfold.grouping import _curve_kernels as curve
 from scanfold.grouping import _random_kernels as random
+from scanfold.grouping import seeds
+from scanfold.grouping.space import InMemory
 
 
 @pytest.mark.parametrize("sampling", ["random", "sequential"])
@@ -156,6 +159,34 @@ def test_seeds_keep_apart_by_poisson_discs_and_fill_the_strata():
     assert least["stratified"][1] < least["random"][1]
     runs = grouping.plan_groups(points, nsamples=256, sampling="local").seed_index.values
     assert np.unique(runs // 64).size <= 5
+
+
+@pytest.mark.parametrize("sampling", ["stratified", "poisson_disk", "local"])
+def test_seeds_beyond_those_that_were_chosen_are_the_others(sampling):
+    points = layout("random", 700)
+    order = seeds.order_of(InMemory(points), sampling, 90, 4)
+    first, whole = order(np.arange(90)), order(np.arange(1400))
+    np.testing.assert_array_equal(whole[:90], first)
+    np.testing.assert_array_equal(np.sort(whole[:700]), np.arange(700))
+    np.testing.assert_array_equal(np.sort(whole[700:]), np.arange(700))
+
+
+def test_each_stratum_has_one_seed():
+    """Positions in the order of the curve and of their indices, cut into parts of equal numbers."""
+    points = layout("random", 3000)
+    low, extent = points.min(axis=0), np.ptp(points, axis=0)
+    chosen = seeds.order_of(InMemory(points), "stratified", 100, 4)(np.arange(100))
+    place = np.lexsort((np.arange(3000), curve.along_curve(points, low, extent, curve.bits_for(100))))
+    np.testing.assert_array_equal(np.sort(np.argsort(place)[chosen] // 30), np.arange(100))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 5])
+def test_a_curve_visits_each_cell_once_and_goes_from_neighbour_to_neighbour(bits):
+    side = 2**bits
+    cells = np.argwhere(np.ones((side, side)))
+    place = curve.along_curve(cells + 0.5, np.zeros(2), np.full(2, float(side)), bits)
+    np.testing.assert_array_equal(np.sort(place), np.arange(side**2))
+    assert (np.abs(np.diff(cells[np.argsort(place)], axis=0)).sum(axis=1) == 1).all()
 
 
 @pytest.mark.parametrize("count", [1, 2, 100, 2**16, 2**16 + 1, 300_007])

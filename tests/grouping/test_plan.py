@@ -35,6 +35,19 @@ def brute(points, seeds, k):
     return order, np.take_along_axis(apart, order, 1)
 
 
+def search(points, seeds, k, **options):
+    """Return the neighbours of all seeds; each comes once."""
+    found, distances, times = np.full((len(seeds), k), -9), np.empty((len(seeds), k)), np.zeros(len(seeds), int)
+
+    def done(rows, near, apart):
+        found[rows], distances[rows] = near, apart
+        times[rows] += 1
+
+    kernels.neighbours(points, seeds, k, done, **options)
+    assert (times == 1).all()
+    return found, distances
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("piece", [None, 300, 37])
 @pytest.mark.parametrize("every", [1, 90])
@@ -42,14 +55,14 @@ def test_neighbours_are_those_of_brute_force(kind, piece, every):
     points = layout(kind, 2000)
     seeds = np.random.default_rng(1).permutation(2000)[::every]
     expected, apart = brute(points, seeds, 7)
-    found, distances = kernels.neighbours(points, seeds, 7, piece=piece)
+    found, distances = search(points, seeds, 7, piece=piece)
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_allclose(distances, apart, rtol=1e-14)
 
 
 def test_a_thousand_points_at_one_place():
     points = np.r_[np.zeros((1000, 2)), [[1.0, 0.0]]]
-    found, distances = kernels.neighbours(points, np.array([5, 1000]), 4)
+    found, distances = search(points, np.array([5, 1000]), 4)
     np.testing.assert_array_equal(found, [[0, 1, 2, 3], [0, 1, 2, 3]])
     np.testing.assert_array_equal(distances, [[0] * 4, [1] * 4])
 

@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", help="NPZ, CXI, .ptyd, HDF5 with --field, or a store; or an index, FILE.positions")
     parser.add_argument("--nsamples", type=int, required=True, metavar="N", help="how many groups, exactly")
     parser.add_argument("--gridsize", type=int, default=1, metavar="G", help="groups have G² members (default 1)")
+    parser.add_argument("--group-size", type=int, metavar="C", help="members of a group, in place of --gridsize")
     parser.add_argument("--K", type=int, metavar="K", help="nearest neighbours that a group is drawn from")
     parser.add_argument("--seed", type=int, default=0, help="equal seeds give equal plans (default 0)")
     parser.add_argument("--sampling", default="random", help="random, sequential, stratified, poisson_disk or local")
@@ -27,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-radius", type=float, metavar="R", help="neighbours farther than this do not count")
     parser.add_argument("--partition", metavar="NAME", help="groups never mix labels of this variable")
     parser.add_argument("--oversample", action="store_true", help="allow more groups than positions")
+    parser.add_argument("--n-subsample", type=int, metavar="N", help="plan on so many positions only, drawn first")
+    parser.add_argument("--subsample-seed", type=int, metavar="SEED", help="of that drawing (default: --seed)")
     parser.add_argument(
         "--kind", choices=("amplitude", "intensity"), help="what the frames are, if not as the format says"
     )
@@ -56,7 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
         scan, nsamples=arguments.nsamples, gridsize=arguments.gridsize, K=arguments.K, seed=arguments.seed,
         sampling=arguments.sampling, policy=arguments.policy, include_seed=arguments.include_seed,
         disjoint=arguments.disjoint, max_radius=arguments.max_radius, partition=arguments.partition,
-        enable_oversampling=arguments.oversample,
+        enable_oversampling=arguments.oversample, group_size=arguments.group_size,
+        n_subsample=arguments.n_subsample, subsample_seed=arguments.subsample_seed,
     )  # fmt: skip
     with clusters.cluster(where):
         saved = save(plan, arguments.out, progress=not arguments.no_progress)
@@ -81,7 +85,7 @@ def _opened(arguments: argparse.Namespace) -> Any:
     if (Path(arguments.file) / "index.json").is_file():
         return open_index(arguments.file)
     if arguments.index:
-        return index_positions(arguments.file)
+        return index_positions(arguments.file, partition=arguments.partition)
     fields = dict(item.partition("=")[::2] for item in arguments.field)
     return open_scan(arguments.file, format="ptycho", fields=fields or None, kind=arguments.kind)
 

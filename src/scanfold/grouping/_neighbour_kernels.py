@@ -27,9 +27,15 @@ _MOST = 2**22
 
 
 def neighbours(
-    points: Points, seeds: Indices, k: int, *, each: Callable[..., Iterable[Any]] = map, piece: int | None = None
-) -> tuple[Indices, Points]:
-    """Return the k nearest other points of each seed.
+    points: Points,
+    seeds: Indices,
+    k: int,
+    done: Callable[[Indices, Indices, Points], Any],
+    *,
+    each: Callable[..., Iterable[Any]] = map,
+    piece: int | None = None,
+) -> None:
+    """Find the k nearest other points of each seed.
 
     Parameters
     ----------
@@ -39,38 +45,42 @@ def neighbours(
         Indices into `points`, each once.
     k : int
         How many; the seed itself is left out by its index, so that points at the same place are safe.
+    done : callable
+        ``done(rows, indices, distances)`` is called for some rows of `seeds` at a time, in any order and by any thread,
+        with their neighbours (r, k) by distance, then index. Each row comes once.
     each : callable
         Calls a function on each of some pieces, as `map` does: that of a pool of threads searches several at a time.
     piece : int, optional
         About how many points make a piece.
-
-    Returns
-    -------
-    indices : (s, k) int64
-        By distance, then index.
-    distances : (s, k) float64
     """
     count = len(points)
     if count <= ONE_TREE and piece is None:
-        return nearest(points, np.arange(count), points[seeds], seeds, k)
-    indices, distances = np.full((seeds.size, k), -1), np.full((seeds.size, k), np.inf)
+        done(np.arange(seeds.size), *nearest(points, np.arange(count), points[seeds], seeds, k))
+        return
+    missed = np.ones(seeds.size, bool)
 
-    def search(part: Piece) -> tuple[Indices, Indices, Points]:
+    def search(part: Piece) -> None:
         rows, members, safe = part
         found, apart = nearest(points[members], members, points[seeds[rows]], seeds[rows], k)
         good = (found[:, -1] >= 0) & ((apart[:, -1] * (1 + SLACK) < safe) | (members.size == count))
-        return rows[good], found[good], apart[good]
+        if not good.all():
+            rows, found, apart = rows[good], found[good], apart[good]
+        missed[rows] = False
+        done(rows, found, apart)
 
     if seeds.size * 150 >= count:
-        for parts in _strips(points, seeds, k, piece or PIECE):
-            for rows, found, apart in each(search, parts):
-                indices[rows], distances[rows] = found, apart
-    side = reach(np.ptp(points, axis=0), count, k)
-    while (missed := np.flatnonzero(indices[:, -1] < 0)).size:
-        rows, found, apart = search(_around(points, seeds, missed, side))
-        indices[rows], distances[rows] = found, apart
+        # a pool takes all pieces at once: strips are sorted while those before are searched
+        for _ in each(search, _pieces(points, seeds, k, piece or PIECE)):
+            pass
+    side = reach(extent(points), count, k)
+    while (left := np.flatnonzero(missed)).size:
+        search(_around(points, seeds, left, side))
         side *= 2
-    return indices, distances
+
+
+def extent(points: Points) -> Points:
+    """Return how far points (n, 2) reach along each axis; by columns, which takes a tenth of the time of rows."""
+    return np.array([np.ptp(points[:, axis]) for axis in range(2)])
 
 
 def reach(extent: Points, count: int, k: int) -> float:
@@ -94,7 +104,7 @@ def nearest(points: Points, index: Indices, queries: Points, own: Indices, k: in
         Where there are fewer others, indices end with -1 and distances with inf.
     """
     indices, distances = np.full((len(queries), k), -1), np.full((len(queries), k), np.inf)
-    tree = cKDTree(points, balanced_tree=False, compact_nodes=False)
+    tree = cKDTree(points, leafsize=32, balanced_tree=False, compact_nodes=False)
     left, ask = np.arange(len(queries)), min(k + 2, len(points))
     while left.size:
         unclear = []
@@ -143,8 +153,8 @@ def _fill(indices: Indices, distances: Points, rows: Indices, apart: Points, fou
     distances[rows, :width] = np.take_along_axis(apart, order, 1)
 
 
-def _strips(points: Points, seeds: Indices, k: int, piece: int) -> Iterator[list[Piece]]:
-    """Yield the pieces of one strip after the other: strips of equal counts along y, cut into equal counts along x."""
+def _pieces(points: Points, seeds: Indices, k: int, piece: int) -> Iterator[Piece]:
+    """Yield pieces, strip after strip: strips of equal counts along y, cut into equal counts along x."""
     count = len(points)
     cuts = max(1, round(np.sqrt(count / piece)))
     place = np.full(count, -1, np.int64)
@@ -154,33 +164,31 @@ def _strips(points: Points, seeds: Indices, k: int, piece: int) -> Iterator[list
     edges = np.linspace(0, count, cuts + 1).astype(int)
     for first, last in np.stack([edges[:-1], edges[1:]], axis=1):
         own_points = points[by_y[first:last]]
-        margin = reach(np.ptp(own_points, axis=0), last - first, k)
+        margin = reach(extent(own_points), last - first, k)
         low, high = np.searchsorted(y, y[first] - margin), np.searchsorted(y, y[last - 1] + margin, "right")
         strip = by_y[low:high]
         by_x = np.argsort(points[strip, 1], kind="stable")
         own = np.zeros(strip.size, bool)
         own[first - low : last - low] = True
-        yield _cut(points, strip[by_x], own[by_x], place, margin, cuts)
+        yield from _cut(points, strip[by_x], own[by_x], place, margin, cuts)
 
 
 def _cut(
     points: Points, strip: Indices, own: npt.NDArray[np.bool_], place: Indices, margin: float, cuts: int
-) -> list[Piece]:
+) -> Iterator[Piece]:
     """Cut a strip that is sorted by x; `own` are the points that are not of its margin."""
     x, inner = points[strip, 1], np.flatnonzero(own)
-    parts = []
     for some in np.array_split(inner, cuts):
         rows = place[strip[some]]
         rows = rows[rows >= 0]
         if rows.size:
             low, high = np.searchsorted(x, x[some[0]] - margin), np.searchsorted(x, x[some[-1]] + margin, "right")
-            parts.append((rows, strip[low:high], margin))
-    return parts
+            yield rows, strip[low:high], margin
 
 
 def _around(points: Points, seeds: Indices, rows: Indices, side: float) -> Piece:
     """Return all points in the cells, of this side, that seeds are in or next to."""
-    low = points.min(axis=0)
+    low = np.array([points[:, axis].min() for axis in range(2)])
     y, x = (((points[:, a] - low[a]) / side).astype(np.int64) + 1 for a in range(2))
     marked = np.zeros((int(y.max()) + 2, int(x.max()) + 2), bool)
     at = seeds[rows]

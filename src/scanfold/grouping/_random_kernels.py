@@ -22,6 +22,8 @@ _S27, _S30, _S31, _S32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(
 #: Up to this many numbers are permuted by sorting random words; more are walked, which needs no memory.
 SORTED = 2**16
 _ROUNDS = 8
+#: Numbers that are walked at a time: so many stay in the processor's cache.
+_AT_ONCE = 2**14
 
 
 def key(seed: int, *use: int) -> np.uint64:
@@ -47,7 +49,7 @@ def permuted(numbers: npt.ArrayLike, count: int, stream: np.uint64) -> Indices:
     """Return where a random permutation of range(count) sends some numbers."""
     if count <= SORTED:
         return _shuffled(count, stream)[np.asarray(numbers)]
-    return _walk(np.asarray(numbers), count, stream, range(_ROUNDS))
+    return _walked(np.asarray(numbers), count, stream, range(_ROUNDS))
 
 
 def unpermuted(numbers: npt.ArrayLike, count: int, stream: np.uint64) -> Indices:
@@ -56,11 +58,20 @@ def unpermuted(numbers: npt.ArrayLike, count: int, stream: np.uint64) -> Indices
         inverse = np.empty(count, np.int64)
         inverse[_shuffled(count, stream)] = np.arange(count)
         return inverse[np.asarray(numbers)]
-    return _walk(np.asarray(numbers), count, stream, range(_ROUNDS - 1, -1, -1))
+    return _walked(np.asarray(numbers), count, stream, range(_ROUNDS - 1, -1, -1))
 
 
 def _shuffled(count: int, stream: np.uint64) -> Indices:
     return np.argsort(mix(np.arange(count, dtype=np.uint64) ^ stream), kind="stable")
+
+
+def _walked(numbers: npt.NDArray[Any], count: int, stream: np.uint64, rounds: range) -> Indices:
+    out = np.empty(numbers.size, np.int64)
+    flat = numbers.ravel()
+    for first in range(0, flat.size, _AT_ONCE):
+        some = slice(first, first + _AT_ONCE)
+        out[some] = _walk(flat[some], count, stream, rounds)
+    return out.reshape(numbers.shape)
 
 
 def _walk(numbers: npt.NDArray[Any], count: int, stream: np.uint64, rounds: range) -> Indices:

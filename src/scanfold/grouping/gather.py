@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +13,8 @@ import xarray as xr
 
 from scanfold._apply import apply_kernel, take_rows
 from scanfold.conventions import InputError, InputTypeError, Var, describe_input, primary, record, unknown
-from scanfold.grouping.positions import MOST, NOMINAL, TRUE
+from scanfold.grouping._curve_kernels import along_curve, bits_for
+from scanfold.grouping.positions import MOST, NOMINAL, TRUE, scan_dims
 from scanfold.io.rows import Rows
 from scanfold.io.views import Unfolded
 
@@ -80,17 +83,24 @@ def gather(
     if order not in ORDERS:
         raise unknown("order", order, ORDERS)
     holder = scan if isinstance(scan, xr.Dataset) else scan.to_dataset(name=frames.name or "diffraction")
-    dims = holder[TRUE[0]].dims if TRUE[0] in holder.variables else frames.dims[:1]
+    dims = scan_dims(holder) if TRUE[0] in holder.variables else (str(frames.dims[0]),)
+    if missing := [d for d in dims if d not in frames.dims]:
+        raise InputError(f"positions are over {', '.join(dims)}, and {frames.name!r} has no {', '.join(missing)}")
     count = int(np.prod([frames.sizes[d] for d in dims]))
     if count != plan.attrs.get("n_positions", count):
         raise InputError(
             f"the plan is of {plan.attrs['n_positions']} positions, and the scan has {count}: plan on this scan"
         )
-    chosen = _ordered(plan, holder, order)
-    out = xr.Dataset(coords=_coordinates(holder, chosen, dims))
-    for name in (str(frames.name or "diffraction"), "Y"):
-        if name in holder:
-            out[name] = _take(holder[name], chosen["nn_indices"], dims, batch)
+    sizes = {d: frames.sizes[d] for d in dims}
+    chosen = _ordered(plan, holder, order, sizes)
+    names = [n for n in (str(frames.name or "diffraction"), "Y") if n in holder]
+    each = max(holder[n].nbytes for n in names) // max(1, count) * plan.sizes["channel"]
+    step = min(batch or max(1, TARGET // max(1, each)), plan.sizes["group"])
+    if chosen["nn_indices"].chunks is not None:  # once for all variables, so that their batches are the same
+        chosen = chosen.chunk(group=step)
+    out = xr.Dataset(coords=_coordinates(holder, chosen, sizes, step))
+    for name in names:
+        out[name] = _take(holder[name], chosen["nn_indices"], sizes, step)
     for name in ("probe", "object"):
         if name in holder:
             out[name] = holder[name]
@@ -100,7 +110,7 @@ def gather(
     return out
 
 
-def _ordered(plan: xr.Dataset, scan: xr.Dataset, order: str) -> xr.Dataset:
+def _ordered(plan: xr.Dataset, scan: xr.Dataset, order: str, sizes: Mapping[str, int]) -> xr.Dataset:
     """Return the plan with its groups in the order in which they are gathered, their numbers as a coordinate."""
     chosen = plan[["nn_indices", "seed_index"]]
     if chosen["nn_indices"].nbytes <= CARRIED:
@@ -109,20 +119,11 @@ def _ordered(plan: xr.Dataset, scan: xr.Dataset, order: str) -> xr.Dataset:
         chosen = chosen.assign_coords(group=np.arange(plan.sizes["group"]))
     if order == "plan" or chosen["nn_indices"].chunks is not None or TRUE[0] not in scan.variables:
         return chosen
-    seeds = chosen["seed_index"].values
-    y, x = (scan[n].values.ravel()[seeds] for n in TRUE)
-    return chosen.isel(group=np.argsort(_morton(y, x), kind="stable"))
-
-
-def _morton(y: Array, x: Array) -> Array:
-    """Return numbers along a curve that visits near places one after the other (Z order, 2^16 steps a side)."""
-    code = np.zeros(y.size, np.uint64)
-    for shift, values in ((1, y), (0, x)):
-        span = np.ptp(values) if values.size else 0
-        steps = ((values - values.min()) * ((2**16 - 1) / span)).astype(np.uint64) if span > 0 else code * 0
-        for bit in range(16):
-            code |= ((steps >> np.uint64(bit)) & np.uint64(1)) << np.uint64(2 * bit + shift)
-    return code
+    seeds = chosen["seed_index"].variable
+    points = np.stack([scan[n].values.ravel()[_rows_of(scan[n], seeds, sizes).values] for n in TRUE], axis=1)
+    low = points.min(axis=0)
+    place = along_curve(points, low, points.max(axis=0) - low, bits_for(seeds.size))
+    return chosen.isel(group=np.argsort(place, kind="stable"))
 
 
 @dataclass(frozen=True)
@@ -136,8 +137,22 @@ class _Reader:
         return taken.reshape(indices.shape + taken.shape[1:])
 
 
-def _take(array: xr.DataArray, indices: xr.DataArray, dims: Any, batch: int | None) -> xr.DataArray:
+def _rows_of(array: xr.DataArray, indices: Any, sizes: Mapping[str, int]) -> Any:
+    """Return which rows of an array belong to some positions of a scan, whose dimensions it may have only some of."""
+    if set(sizes) <= set(array.dims):
+        return indices
+    rows, after = 0 * indices, math.prod(sizes.values())
+    for dim, size in sizes.items():
+        after //= size
+        if dim in array.dims:
+            rows = rows * size + indices // after % size
+    return rows
+
+
+def _take(array: xr.DataArray, indices: xr.DataArray, sizes: Mapping[str, int], step: int) -> xr.DataArray:
     """Take what belongs to the positions that some indices name; the result has no attributes but the array's own."""
+    indices = _rows_of(array, indices, sizes)
+    dims = [d for d in sizes if d in array.dims]
     array = array.transpose(*dims, ...)
     frame = {str(d): n for d, n in array.sizes.items() if d not in dims}
     coords = {d: array[d] for d in frame if d in array.coords}
@@ -148,12 +163,6 @@ def _take(array: xr.DataArray, indices: xr.DataArray, dims: Any, batch: int | No
     if array.chunks is None:
         values = array.values.reshape(-1, *frame.values())[indices.values]
         return xr.DataArray(values, dims=(*indices.dims, *frame), coords=coords, attrs=array.attrs)
-    width = (
-        array.dtype.itemsize
-        * int(np.prod([indices.sizes[d] for d in indices.dims[1:]]))
-        * int(np.prod([*frame.values()]))
-    )
-    step = min(batch or max(1, TARGET // max(width, 1)), indices.sizes["group"])
     if indices.chunks is None and indices.nbytes > CARRIED:
         raise InputError(
             f"the plan has {indices.nbytes / 2**20:.0f} MiB of indices, too many for a graph: "
@@ -164,11 +173,12 @@ def _take(array: xr.DataArray, indices: xr.DataArray, dims: Any, batch: int | No
         stack = array.data.reshape(-1, *frame.values()) if len(dims) > 1 else array.data
         taken = take_rows(stack, indices.values, step)
         return xr.DataArray(taken, dims=(*indices.dims, *frame), coords=coords, attrs=array.attrs)
+    bare = indices.drop_vars(indices.coords)
     if len(dims) > 1:
         rows = Rows(Unfolded.of(rows.data), 1)
     out = apply_kernel(
         _Reader(rows),
-        indices.drop_vars(indices.coords).chunk(group=step),
+        bare if bare.chunks is not None else bare.chunk(group=step),
         core_dims=[[*map(str, indices.dims[1:])]],
         output={str(d): indices.sizes[d] for d in indices.dims[1:]} | frame,
         token=f"gather-{array.data.name}",
@@ -207,7 +217,7 @@ def _looked_up(array: xr.DataArray, indices: xr.DataArray, frame: dict[str, int]
     return out.assign_attrs(array.attrs)
 
 
-def _coordinates(scan: xr.Dataset, chosen: xr.Dataset, dims: Any) -> dict[str, Any]:
+def _coordinates(scan: xr.Dataset, chosen: xr.Dataset, sizes: Mapping[str, int], step: int) -> dict[str, Any]:
     """Return what is known of the positions of each group."""
     bare = chosen.drop_vars("group", errors="ignore")
     found: dict[str, Any] = {n: chosen[n] for n in ("nn_indices", "seed_index")}
@@ -218,11 +228,11 @@ def _coordinates(scan: xr.Dataset, chosen: xr.Dataset, dims: Any) -> dict[str, A
             if values.chunks is not None and values.size <= MOST and chosen["nn_indices"].chunks is None:
                 values = values.compute()
             values = values.astype("float64", copy=False)
-            found[name] = _take(values, bare["nn_indices"], dims, None)
+            found[name] = _take(values, bare["nn_indices"], sizes, step)
     for label in ("scan_index", "object_index"):
         if label in scan.variables:
             values = scan[label].reset_coords(drop=True).compute()
-            found[label] = _take(values, bare["seed_index"], dims, None)
+            found[label] = _take(values, bare["seed_index"], sizes, step)
     for axis in ("y", "x"):
         name = f"position_{axis}"
         if name in found:

@@ -35,8 +35,7 @@ def make(space: Space, options: Options) -> Groups:
     start, wanted, made = 0, options.nsamples, []
     while wanted:
         stop = start + (wanted if start == 0 else max(2 * wanted, 1024))
-        if not options.enable_oversampling:
-            stop = min(stop, len(space))
+        stop = min(stop, (start // len(space) + 1) * len(space))  # in each round every position is a seed once
         numbers = np.arange(start, stop)
         found = groups_of(space, order(numbers), numbers, used, wanted, options)
         made.append(tuple(a[:wanted] for a in found))
@@ -59,15 +58,28 @@ def _infeasible(options: Options, possible: int, count: int) -> InputError:
 
 
 def groups_of(space: Space, seeds: Array, numbers: Array, used: Array | None, wanted: int, options: Options) -> Groups:
-    """Make the groups of some seeds; those that cannot have one are left out."""
+    """Make the groups of some different seeds; those that cannot have one are left out."""
     if options.drawn == 0:
         return seeds[:, None], seeds, np.zeros((seeds.size, 1), np.float32)
-    if numbers[-1] < len(space):
-        near, apart = space.search(seeds, options.K)
-    else:  # every position is a seed once in each round
-        unique, place = np.unique(seeds, return_inverse=True)
-        near, apart = (found[place] for found in space.search(unique, options.K))
-    return choose(space, near, apart, seeds, numbers, used, wanted, options)
+    if used is not None:
+        near, apart = np.empty((seeds.size, options.K), np.int64), np.empty((seeds.size, options.K))
+
+        def keep(rows: Array, found: Array, distances: Array) -> None:
+            near[rows], apart[rows] = found, distances
+
+        space.search(seeds, options.K, keep)
+        members, distances, made = choose(space, near, apart, seeds, numbers, options, used, wanted)
+    else:
+        members = np.empty((seeds.size, options.group_size), index_dtype(len(space)))
+        distances, made = np.empty(members.shape, np.float32), np.empty(seeds.size, bool)
+
+        def chosen(rows: Array, found: Array, apart: Array) -> None:
+            members[rows], distances[rows], made[rows] = choose(
+                space, found, apart, seeds[rows], numbers[rows], options
+            )
+
+        space.search(seeds, options.K, chosen)
+    return (members, seeds, distances) if made.all() else (members[made], seeds[made], distances[made])
 
 
 def choose(
@@ -76,10 +88,10 @@ def choose(
     apart: Array,
     seeds: Array,
     numbers: Array,
-    used: Array | None,
-    wanted: int,
     options: Options,
-) -> Groups:
+    used: Array | None = None,
+    wanted: int = 0,
+) -> tuple[Array, Array, Array]:
     """Choose the members of groups among the nearest of their seeds.
 
     Parameters
@@ -89,26 +101,27 @@ def choose(
         The nearest positions of each seed and their distances; -1 and inf where there are none.
     seeds, numbers : (b,)
         The seeds, and the numbers that decide what is drawn for them.
+    options : Options
     used : (n,) bool, optional
         Positions that are in a group, where groups are disjoint; written.
     wanted : int
-        How many groups are wanted, at most.
-    options : Options
+        How many disjoint groups are wanted, at most.
+
+    Returns
+    -------
+    members, distances : (b, c)
+    made : (b,) bool
+        Which seeds have a group; what the others have means nothing.
     """
     if options.max_radius is None and near[:, -1].min(initial=0) >= 0:
         count = np.full(seeds.size, near.shape[1])
     else:
         count = (apart <= (np.finfo(float).max if options.max_radius is None else options.max_radius)).sum(axis=1)
-    rows = np.flatnonzero(count >= options.drawn)
-    if rows.size < seeds.size:
-        near, apart, count, seeds, numbers = (a[rows] for a in (near, apart, count, seeds, numbers))
-    columns, kept = _columns(space, near, count, seeds, numbers, used, wanted, options)
-    if not kept.all():
-        near, apart, seeds, columns = near[kept], apart[kept], seeds[kept], columns[kept]
+    columns, made = _columns(space, near, count, seeds, numbers, used, wanted, options)
     members, distances = np.take_along_axis(near, columns, 1), np.take_along_axis(apart, columns, 1)
     if options.include_seed:
         members, distances = np.c_[seeds, members], np.c_[np.zeros(seeds.size), distances]
-    return members, seeds, distances.astype(np.float32)
+    return members, distances, made & (count >= options.drawn)
 
 
 def _columns(

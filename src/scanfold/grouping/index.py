@@ -13,34 +13,30 @@ import shutil
 import uuid
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import xarray as xr
 
 from scanfold._paths import exists
 from scanfold.conventions import InputError, describe_input, fingerprint, is_url
 from scanfold.grouping._neighbour_kernels import SLACK, nearest, reach
-from scanfold.grouping.positions import index_dtype, lazy_positions
-from scanfold.grouping.space import threads
+from scanfold.grouping.positions import flat, index_dtype, lazy_labels, lazy_positions
+from scanfold.grouping.sorting import CHUNK, FORMAT, LEAF, sort_positions
+from scanfold.grouping.space import Done, threads
 from scanfold.io import open_scan
 
 Array = npt.NDArray[Any]
 
-FORMAT = 2
 #: Bytes of a file of an index up to which all of it is checked when the index is opened.
 CHECKED = 2**26
-#: Positions of a tile, which one tree takes, and of a leaf, the least that is read.
-TILE, LEAF = 2**16, 2**8
-#: Positions that are sorted at a time when an index is made.
-CHUNK = 2**20
-#: Runs of rows with gaps up to this many are read as one.
+#: Runs of rows with gaps up to this many are read as one; between those of a label may be some of another.
 _GAP = 2 * LEAF
+#: Pairs of points and leaves that are compared at once; where there would be more, a leaf counts as near any point.
+_PAIRS = 2**22
 
 
 @dataclass(frozen=True)
@@ -59,6 +55,8 @@ class PositionIndex:
         Of their coordinates; empty if unknown.
     identity : mapping
         What the index was made of.
+    partition : str
+        Name of the labels that groups never mix; empty if there are none.
     """
 
     path: str
@@ -66,6 +64,7 @@ class PositionIndex:
     dtype: str
     units: str
     identity: dict[str, Any]
+    partition: str = ""
 
     def __len__(self) -> int:
         """Return how many positions there are."""
@@ -73,11 +72,11 @@ class PositionIndex:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel without the tables, which are read again from the folder."""
-        return PositionIndex, (self.path, self.count, self.dtype, self.units, self.identity)
+        return PositionIndex, tuple(getattr(self, f.name) for f in fields(self))
 
     @cached_property
     def _tiles(self) -> Array:
-        """Of each tile: first row, last row, first leaf, last leaf."""
+        """Of each tile: first row, last row, first leaf, last leaf, label."""
         return np.asarray(np.load(Path(self.path) / "tiles.npy"))
 
     @cached_property
@@ -90,10 +89,28 @@ class PositionIndex:
         """Of each leaf, in the order of rows: first and last row; its box."""
         return np.load(Path(self.path) / "leaves.npy"), np.load(Path(self.path) / "leaf_boxes.npy")
 
+    @cached_property
+    def sizes(self) -> Array:
+        """How many positions have each label; without labels all have the label 0."""
+        tiles = self._tiles
+        return np.bincount(tiles[:, 4], weights=tiles[:, 1] - tiles[:, 0]).astype(np.int64)
+
+    def labels(self, indices: Array) -> Array:
+        """Return the labels of some indices, whole numbers."""
+        if not self.partition:
+            return np.zeros(np.shape(indices), np.int32)
+        return np.asarray(np.memmap(Path(self.path) / "labels.bin", np.int32, "r", shape=(self.count,))[indices])
+
     def at(self, indices: Array) -> Array:
         """Return the positions (…, 2) of some indices, in float64."""
         stored = np.memmap(Path(self.path) / "positions.bin", self.dtype, "r", shape=(self.count, 2))
         return np.asarray(stored[indices], np.float64)
+
+    def parts(self) -> Iterator[Array]:
+        """Yield all positions (n, 2) in the order of their indices, in float64, some at a time."""
+        with open(Path(self.path) / "positions.bin", "rb") as file:
+            for first in range(0, self.count, CHUNK):
+                yield np.fromfile(file, self.dtype, 2 * min(CHUNK, self.count - first)).reshape(-1, 2).astype(float)
 
     def rows(self, first: int, last: int) -> tuple[Array, Array]:
         """Return the positions (n, 2) of some sorted rows, in float64, and their indices."""
@@ -111,66 +128,69 @@ class PositionIndex:
             raise InputError(f"the index {self.path} is damaged; delete it, and make it again")
         return found.reshape(-1, width)
 
-    def search(self, seeds: Array, k: int) -> tuple[Array, Array]:
-        """Return the k nearest other positions of each seed, by distance and then index, and their distances."""
-        points = self.at(seeds)
-        indices, distances = np.full((seeds.size, k), -1), np.full((seeds.size, k), np.inf)
-        tile = self._tile_of(points)
+    def search(self, seeds: Array, k: int, done: Done) -> None:
+        """Search the k nearest other positions of each of some seeds, as `Space` has it."""
+        points, labels = self.at(seeds), self.labels(seeds)
+        tile = self._tile_of(points, labels)
         by_tile = np.argsort(tile, kind="stable")
         parts = np.split(by_tile, np.flatnonzero(np.diff(tile[by_tile])) + 1)
         with threads() as pool:
-            for rows, found, apart in pool.map(lambda rows: (rows, *self.near(points[rows], seeds[rows], k)), parts):
-                indices[rows], distances[rows] = found, apart
-        return indices, distances
 
-    def near(self, points: Array, own: Array, k: int) -> tuple[Array, Array]:
-        """Search neighbours as `search` does, of points that lie together."""
+            def search(rows: Array) -> None:
+                done(rows, *self.near(points[rows], seeds[rows], int(labels[rows[0]]), k))
+
+            for _ in pool.map(search, parts):
+                pass
+
+    def near(self, points: Array, own: Array, label: int, k: int) -> tuple[Array, Array]:
+        """Search neighbours as `search` does, of points of one label that lie together."""
         indices, distances = np.empty((len(points), k), np.int64), np.empty((len(points), k))
-        left, margin = np.arange(len(points)), self._margin(points[0], k)
+        left, margin = np.arange(len(points)), self._margin(points[0], label, k)
         while left.size:
-            members, index = self._around(points[left], margin)
+            members, index = self._around(points[left], label, margin)
             found, apart = nearest(members, index, points[left], own[left], k)
-            good = (found[:, -1] >= 0) & ((apart[:, -1] * (1 + SLACK) < margin) | (index.size == self.count))
+            good = (found[:, -1] >= 0) & (apart[:, -1] * (1 + SLACK) < margin) | (index.size == self.sizes[label])
             if left.size == len(points) and good.all():
                 return found, apart
             indices[left[good]], distances[left[good]] = found[good], apart[good]
             left, margin = left[~good], 2 * margin
         return indices, distances
 
-    def tiles_of(self, first: int, last: int) -> Iterator[tuple[Array, Array]]:
-        """Yield the positions of some sorted rows, and their indices, tile by tile."""
+    def tiles_of(self, first: int, last: int) -> Iterator[tuple[Array, Array, int]]:
+        """Yield the positions of some sorted rows, their indices and their label, tile by tile."""
         starts = self._tiles[:, 0]
         cuts = [first, *starts[(starts > first) & (starts < last)].tolist(), last]
         for low, high in itertools.pairwise(cuts):
-            yield self.rows(low, high)
+            yield *self.rows(low, high), int(self._tiles[np.searchsorted(starts, low, side="right") - 1, 4])
 
-    def _tile_of(self, points: Array) -> Array:
-        """Return a tile whose box each point is in."""
+    def _tile_of(self, points: Array, labels: Array) -> Array:
+        """Return a tile of its label whose box each point is in."""
         out = np.zeros(len(points), np.int64)
-        for first in range(0, len(points), 2**12):
-            p = points[first : first + 2**12, None]
-            inside = ((p >= self._boxes[:, :2]) & (p <= self._boxes[:, 2:])).all(axis=2)
-            out[first : first + 2**12] = inside.argmax(axis=1)
+        step = max(1, _PAIRS // len(self._boxes))
+        for some in (slice(first, first + step) for first in range(0, len(points), step)):
+            p = points[some, None]
+            inside = _meets(self._boxes, np.concatenate([p, p], axis=2))
+            out[some] = (inside & (labels[some, None] == self._tiles[:, 4])).argmax(axis=1)
         return out
 
-    def _margin(self, point: Array, k: int) -> float:
+    def _margin(self, point: Array, label: int, k: int) -> float:
         """Return a distance within which a point should have k neighbours, by how dense its tile is."""
-        tile = int(self._tile_of(point[None])[0])
+        tile = int(self._tile_of(point[None], np.array([label]))[0])
         low, high = self._boxes[tile].reshape(2, 2)
         return reach(high - low, int(self._tiles[tile, 1] - self._tiles[tile, 0]), k)
 
-    def _around(self, points: Array, margin: float) -> tuple[Array, Array]:
-        """Return all positions within a margin of each point, and others; few points are looked at one by one."""
+    def _around(self, points: Array, label: int, margin: float) -> tuple[Array, Array]:
+        """Return all positions of a label within a margin of each point, and some others."""
         y, x = points.T
         whole = np.array([y.min() - margin, x.min() - margin, y.max() + margin, x.max() + margin])
         spans, leaves = self._leaves
-        tiles = self._tiles[_meets(self._boxes, whole)]
+        tiles = self._tiles[_meets(self._boxes, whole) & (self._tiles[:, 4] == label)]
         near = np.concatenate([np.arange(t[2], t[3]) for t in tiles]) if len(tiles) else np.empty(0, np.int64)
-        wanted = _meets(leaves[near], whole)
-        if len(points) <= LEAF:
+        near = near[_meets(leaves[near], whole)]
+        if len(points) < near.size < _PAIRS // len(points):
             boxes = np.concatenate([points - margin, points + margin], axis=1)
-            wanted = np.logical_or.reduce([_meets(leaves[near], box) for box in boxes])
-        found = [self.rows(first, last) for first, last in _runs(spans[near[wanted]])]
+            near = near[_meets(leaves[near], boxes[:, None]).any(axis=0)]
+        found = [self.rows(first, last) for first, last in _runs(spans[near], 0 if self.partition else _GAP)]
         if not found:
             return np.empty((0, 2)), np.empty(0, np.int64)
         members, index = (np.concatenate(parts) for parts in zip(*found, strict=True))
@@ -180,23 +200,28 @@ class PositionIndex:
 
 
 def _meets(boxes: Array, box: Array) -> Array:
-    return np.asarray(((boxes[:, :2] <= box[2:]) & (boxes[:, 2:] >= box[:2])).all(axis=1))
+    """Tell which boxes (n, 4) meet a box (4,), or each of some (m, 1, 4)."""
+    low_y, low_x, high_y, high_x = np.moveaxis(box, -1, 0)
+    meets = (boxes[:, 0] <= high_y) & (boxes[:, 2] >= low_y)
+    return np.asarray(meets & (boxes[:, 1] <= high_x) & (boxes[:, 3] >= low_x))
 
 
-def _runs(spans: Array) -> Iterator[tuple[int, int]]:
+def _runs(spans: Array, gap: int) -> Iterator[tuple[int, int]]:
     """Join spans of rows, sorted by their first, whose gaps are short."""
     if not len(spans):
         return
     first, last = spans[0]
     for low, high in spans[1:]:
-        if low > last + _GAP:
+        if low > last + gap:
             yield int(first), int(last)
             first = low
         last = max(last, high)
     yield int(first), int(last)
 
 
-def index_positions(positions: Any, path: str | os.PathLike[str] | None = None) -> PositionIndex:
+def index_positions(
+    positions: Any, path: str | os.PathLike[str] | None = None, *, partition: Any = None
+) -> PositionIndex:
     """Sort positions into a spatial index on disk, out of core; made once, it is opened when it is asked for again.
 
     Parameters
@@ -205,6 +230,8 @@ def index_positions(positions: Any, path: str | os.PathLike[str] | None = None) 
         A store, or a scan with ``position_y`` and ``position_x`` (lazy or not), or an (n, 2) array with columns y, x.
     path : path, optional
         The folder to make; beside the store by default, with ``.positions`` after its name.
+    partition : str or array, optional
+        A label of each position (or the name of the scan's variable): groups never mix labels.
 
     Returns
     -------
@@ -214,7 +241,7 @@ def index_positions(positions: Any, path: str | os.PathLike[str] | None = None) 
     Raises
     ------
     InputError
-        If positions are missing or not finite, or `path` is something else already.
+        If positions are missing or not finite, labels are of another number, or `path` is something else already.
 
     Examples
     --------
@@ -234,11 +261,16 @@ def index_positions(positions: Any, path: str | os.PathLike[str] | None = None) 
         raise InputError("pass the folder for the index: index_positions(scan, 'scan.positions')")
     if is_url(path):
         raise InputError(f"an index is mapped into memory, found the URL {path!r}; pass path= a folder here")
-    y, x = lazy_positions(positions)
-    folder = Path(path)
+    y, x = (flat(a) for a in lazy_positions(positions))
+    labels = lazy_labels(partition, positions, y.size)
     identity: dict[str, Any] = {"position_y": describe_input(y), "position_x": describe_input(x)}
     if store is not None:
         identity = {"source": fingerprint(store)}
+    if labels is not None:
+        identity["partition"] = (
+            partition if store is not None and isinstance(partition, str) else describe_input(labels)
+        )
+    folder = Path(path)
     if folder.exists():
         found = open_index(folder)
         if found.identity == identity:
@@ -246,13 +278,16 @@ def index_positions(positions: Any, path: str | os.PathLike[str] | None = None) 
     partial = folder.with_name(f"{folder.name}.{uuid.uuid4().hex[:8]}.partial")
     partial.mkdir(parents=True)
     try:
-        made = _build(y, x, partial, identity)
+        dtype = sort_positions(y, x, labels, partial)
+        name = "" if labels is None else partition if isinstance(partition, str) else "labels"
+        made = PositionIndex(str(folder.absolute()), y.size, dtype, y.attrs.get("units", ""), identity, name)
+        (partial / "index.json").write_text(_description(made, partial), encoding="utf-8")
         if folder.exists():
             shutil.rmtree(folder)
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return PositionIndex(str(folder.absolute()), made["count"], made["dtype"], made["units"], identity)
+    return made
 
 
 def open_index(path: str | os.PathLike[str]) -> PositionIndex:
@@ -266,46 +301,33 @@ def open_index(path: str | os.PathLike[str]) -> PositionIndex:
     folder = Path(path)
     try:
         made = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        if made["format"] != FORMAT:
-            raise ValueError(f"format {made['format']}")
+        if made.pop("format") != FORMAT:
+            raise ValueError("of another version")
         if made.pop("checksum") != _checksum(json.dumps(made, sort_keys=True).encode()):
             raise ValueError("index.json is damaged")
-        for name, (size, checksum) in made["files"].items():
-            found = (folder / name).stat().st_size
-            if found != size or (size <= CHECKED and _checksum((folder / name).read_bytes()) != checksum):
+        for name, (size, checksum) in made.pop("files").items():
+            file = folder / name
+            if file.stat().st_size != size or (size <= CHECKED and _checksum(file.read_bytes()) != checksum):
                 raise ValueError(f"{name} is damaged")
+        found = PositionIndex(str(folder.absolute()), **made)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{str(path)!r} is no index of positions ({error}); make one: index_positions(scan, path)"
         ) from None
-    source = made["identity"].get("source")
+    source = found.identity.get("source")
     if source and exists(source["path"]) and fingerprint(source["path"]) != source:
         raise InputError(
             f"{source['path']} changed after its index {str(path)!r} was made; delete the index, and make it again"
         )
-    return PositionIndex(str(folder.absolute()), made["count"], made["dtype"], made["units"], made["identity"])
+    return found
 
 
-def _build(y: xr.DataArray, x: xr.DataArray, folder: Path, identity: dict[str, Any]) -> dict[str, Any]:
-    """Sort the positions: copy them, spread them over strips, then sort one strip after the other."""
-    dtype = np.dtype("float32") if y.dtype == x.dtype == np.dtype("float32") else np.dtype("float64")
-    made = {
-        "format": FORMAT,
-        "count": y.size,
-        "dtype": dtype.name,
-        "units": y.attrs.get("units", ""),
-        "identity": identity,
-    }
-    sample = _copy(y, x, folder / "positions.bin", dtype)
-    along = int(np.argmax(np.ptp(sample, axis=0)))
-    strips = max(1, round(np.sqrt(y.size / TILE)))
-    edges = np.unique(np.quantile(sample[:, along], np.linspace(0, 1, strips + 1)[1:-1]))
-    sizes = _spread(folder, dtype, y.size, along, edges)
-    _sort(folder, dtype, y.size, along, sizes)
+def _description(index: PositionIndex, folder: Path) -> str:
+    """Describe an index whose files are in a folder, with what tells whether they are damaged."""
+    made: dict[str, Any] = {f.name: getattr(index, f.name) for f in fields(index) if f.name != "path"}
     made["files"] = {file.name: _size_and_checksum(file) for file in sorted(folder.iterdir())}
     made["checksum"] = _checksum(json.dumps(made, sort_keys=True).encode())
-    (folder / "index.json").write_text(json.dumps(made), encoding="utf-8")
-    return made
+    return json.dumps({"format": FORMAT, **made})
 
 
 def _checksum(content: bytes) -> int:
@@ -315,85 +337,3 @@ def _checksum(content: bytes) -> int:
 def _size_and_checksum(file: Path) -> tuple[int, int]:
     size = file.stat().st_size
     return size, _checksum(file.read_bytes()) if size <= CHECKED else 0
-
-
-def _copy(y: xr.DataArray, x: xr.DataArray, path: Path, dtype: np.dtype[Any]) -> Array:
-    """Write the positions one after the other, and return about a million of them."""
-    step, sample, wrong = -(-y.size // 2**20), [], 0
-    with open(path, "wb") as file:
-        for first in range(0, y.size, CHUNK):
-            some = slice(first, first + CHUNK)
-            points = np.stack([y[some].values, x[some].values], axis=1).astype(dtype, copy=False)
-            wrong += int((~np.isfinite(points).all(axis=1)).sum())
-            points.tofile(file)
-            sample.append(points[(-first) % step :: step].astype(np.float64))
-    if wrong:
-        raise InputError(f"{wrong} of {y.size} positions are NaN or infinite; leave them out of the scan")
-    return np.concatenate(sample)
-
-
-def _spread(folder: Path, dtype: np.dtype[Any], count: int, along: int, edges: Array) -> Array:
-    """Write each position, with its index, into the file of its strip; return how many each has."""
-    record = _record(dtype, count)
-    sizes = np.zeros(edges.size + 1, np.int64)
-    with open(folder / "positions.bin", "rb") as source, ExitStack() as stack:
-        files = [stack.enter_context(open(folder / f"strip-{i}", "wb")) for i in range(edges.size + 1)]
-        for first in range(0, count, CHUNK):
-            points = np.fromfile(source, dtype, 2 * min(CHUNK, count - first)).reshape(-1, 2)
-            strip = np.searchsorted(edges, points[:, along], side="right").astype(np.uint16)
-            order = np.argsort(strip, kind="stable")
-            rows = np.empty(len(points), record)
-            rows["point"], rows["index"] = points[order], order + first
-            ends = np.cumsum(np.bincount(strip, minlength=sizes.size))
-            for i, (low, high) in enumerate(zip(ends - np.bincount(strip, minlength=sizes.size), ends, strict=True)):
-                rows[low:high].tofile(files[i])
-                sizes[i] += int(high) - int(low)
-    return sizes
-
-
-def _sort(folder: Path, dtype: np.dtype[Any], count: int, along: int, sizes: Array) -> None:
-    """Sort each strip into tiles and leaves, and write their tables."""
-    record = _record(dtype, count)
-    tiles: list[tuple[int, int, int, int]] = []
-    leaves: list[Array] = []
-    boxes: list[Array] = []
-    start = 0
-    with open(folder / "sorted.bin", "wb") as points_file, open(folder / "indices.bin", "wb") as index_file:
-        for i in np.flatnonzero(sizes):
-            file = folder / f"strip-{i}"
-            strip = np.fromfile(file, record)
-            file.unlink()
-            strip = strip[np.argsort(strip["point"][:, 1 - along], kind="stable")]
-            for tile in np.array_split(strip, -(-strip.size // TILE)):
-                ordered, ends = _leaves_of(tile, along)
-                ordered["point"].tofile(points_file)
-                ordered["index"].tofile(index_file)
-                starts = np.r_[0, ends[:-1]]
-                boxes.append(
-                    np.hstack([f.reduceat(ordered["point"], starts, axis=0) for f in (np.minimum, np.maximum)])
-                )
-                leaves.append(start + np.stack([starts, ends], axis=1))
-                first = tiles[-1][3] if tiles else 0
-                tiles.append((start, start + tile.size, first, first + ends.size))
-                start += tile.size
-    for file in folder.glob("strip-*"):  # those that no position is in
-        file.unlink()
-    leaf_boxes = np.concatenate(boxes).astype(np.float64)
-    tile_boxes = [(*leaf_boxes[a:b, :2].min(axis=0), *leaf_boxes[a:b, 2:].max(axis=0)) for _, _, a, b in tiles]
-    tables = {"tiles": np.array(tiles), "tile_boxes": np.array(tile_boxes), "leaves": np.concatenate(leaves)}
-    for name, table in (tables | {"leaf_boxes": leaf_boxes}).items():
-        np.save(folder / f"{name}.npy", table)
-
-
-def _leaves_of(tile: Array, along: int) -> tuple[Array, Array]:
-    """Order the rows of a tile by leaves, strips cut again; return where each leaf ends."""
-    across = max(1, round(np.sqrt(tile.size / LEAF)))
-    by_strip = np.argsort(tile["point"][:, along], kind="stable")
-    strip = np.empty(tile.size, np.int64)
-    strip[by_strip] = np.arange(tile.size) * across // tile.size
-    order = np.lexsort((tile["point"][:, 1 - along], strip))
-    return tile[order], -(-np.arange(1, across * across + 1) * tile.size // (across * across))
-
-
-def _record(dtype: np.dtype[Any], count: int) -> np.dtype[Any]:
-    return np.dtype([("point", dtype, 2), ("index", index_dtype(count))])

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import xarray as xr
 
 from scanfold.conventions import InputError, InputTypeError, unknown
 from scanfold.grouping.seeds import SAMPLINGS
@@ -135,30 +134,8 @@ def _check_count(options: Options, count: int) -> None:
         )
 
 
-def labels_of(partition: Any, scan: Any, count: int) -> Array | None:
-    """Return the label of each position as a whole number from 0 on.
-
-    Raises
-    ------
-    InputError
-        If there is no such variable, or not one label for each position.
-    """
-    if partition is None:
-        return None
-    if isinstance(partition, str):
-        if not isinstance(scan, xr.Dataset | xr.DataArray) or (partition not in scan.coords and partition not in scan):
-            held = list(map(str, getattr(scan, "variables", getattr(scan, "coords", ()))))
-            raise unknown("variable for partition=", partition, held)
-        partition = scan[partition]
-    values = np.asarray(partition).ravel()
-    if values.size != count:
-        raise InputError(f"partition has {values.size} labels for {count} positions; expected one for each")
-    return np.unique(values, return_inverse=True)[1]
-
-
-def check_partitions(labels: Array, options: Options) -> None:
-    """Refuse partitions that are too small to make a group."""
-    sizes = np.bincount(labels)
+def check_partitions(sizes: Array, options: Options) -> None:
+    """Refuse partitions, of so many positions each, that are too small to make a group."""
     small = np.flatnonzero((sizes > 0) & (sizes <= options.drawn))
     if small.size and options.drawn:
         shown = ", ".join(f"{sizes[s]} positions" for s in small[:5])

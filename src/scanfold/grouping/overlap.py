@@ -118,10 +118,20 @@ def overlap_metrics(plan: xr.Dataset, positions: Any, diameter: float, *, K: int
     others = members != plan["seed_index"].values[:, None]
     found = {"seed_to_member": _mean(disc_overlap(plan["distance"].values[others], diameter))}
     for name, centres in (("position_to_nearest", points), ("group_to_group", points[members].mean(axis=1))):
-        near = min(K, len(centres) - 1)
-        apart = InMemory(centres).search(np.arange(len(centres)), near)[1] if near > 0 else np.empty(0)
-        found[name] = _mean(disc_overlap(apart, diameter))
+        found[name] = _mean(disc_overlap(_nearest(centres, min(K, len(centres) - 1)), diameter))
     return found
+
+
+def _nearest(points: Array, count: int) -> Array:
+    """Return how far the nearest others of each point are."""
+    distances = np.empty((len(points), count))
+
+    def keep(rows: Array, _: Array, apart: Array) -> None:
+        distances[rows] = apart
+
+    if count:
+        InMemory(points).search(np.arange(len(points)), count, keep)
+    return distances
 
 
 def _mean(values: Array) -> float:

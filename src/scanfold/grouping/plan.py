@@ -11,10 +11,10 @@ import xarray as xr
 
 from scanfold.conventions import InputError, record
 from scanfold.grouping._random_kernels import key, permuted
-from scanfold.grouping.groups import dataset, make
+from scanfold.grouping.groups import Groups, dataset, make
 from scanfold.grouping.index import PositionIndex
-from scanfold.grouping.options import Options, check_partitions, labels_of, make_options
-from scanfold.grouping.positions import positions_of
+from scanfold.grouping.options import Options, check_partitions, make_options
+from scanfold.grouping.positions import MOST, lazy_labels, positions_of
 from scanfold.grouping.seeds import SUBSAMPLE
 from scanfold.grouping.space import InMemory
 from scanfold.grouping.streamed import plan_index
@@ -48,8 +48,8 @@ def plan_groups(
     Parameters
     ----------
     positions : Dataset, DataArray, array or PositionIndex
-        A scan with the coordinates ``position_y`` and ``position_x``, or an (n, 2) array with columns y, x; for more
-        positions than can be held an index of them (`index_positions`).
+        A scan with the coordinates ``position_y`` and ``position_x`` (of a raster one over y, one over x, will do), or
+        an (n, 2) array with columns y, x; for more positions than can be held an index of them (`index_positions`).
     nsamples : int
         How many groups.
     gridsize : int
@@ -63,8 +63,8 @@ def plan_groups(
         Equal seeds give equal plans, whatever the number of threads.
     sampling : {"random", "sequential", "stratified", "poisson_disk", "local"}
         How seeds are chosen: uniformly; as measured; one in each of `nsamples` parts of equal numbers of positions;
-        as far apart as they go; runs of 64 consecutive positions, whose frames lie together in the file. With the
-        first two a longer plan starts with the groups of a shorter one.
+        as far apart as they go, of 64 random positions for each; runs of 64 consecutive positions, whose frames lie
+        together in the file. With the first two a longer plan starts with the groups of a shorter one.
     include_seed : bool
         The seed is the first member; C - 1 neighbours are drawn.
     policy : {"random", "nearest", "min_dist", "4_quadrant"}
@@ -75,7 +75,8 @@ def plan_groups(
     max_radius : float, optional
         Neighbours farther than this do not count; seeds with too few are passed over.
     partition : str or array, optional
-        A label of each position (or the name of the scan's variable): groups never mix labels.
+        A label of each position (or the name of the scan's variable): groups never mix labels. An index keeps those
+        that it was made with.
     enable_oversampling : bool
         Allow more groups than positions: every position is a seed again, with other members.
     n_subsample, subsample_seed : int, optional
@@ -113,25 +114,41 @@ def plan_groups(
         enable_oversampling=enable_oversampling, n_subsample=n_subsample, subsample_seed=subsample_seed,
     )  # fmt: skip
     if isinstance(positions, PositionIndex):
-        if partition is not None:
-            raise InputError("an index has no partitions; make one of each part: index_positions(scan.isel(…), path)")
-        return plan_index(positions, make_options(len(positions), **given))
+        return _of_index(positions, partition, make_options(len(positions), **given))
     y, x = positions_of(positions)
-    points = np.stack([y.values, x.values], axis=1)
+    points, inputs = np.stack([y.values, x.values], axis=1), {"position_y": y, "position_x": x}
     options = make_options(len(points), **given)
-    inputs = {"position_y": y, "position_x": x}
-    labels = labels_of(partition, positions, len(points))
-    if labels is not None:
+    labels, named = None, lazy_labels(partition, positions, len(points))
+    if named is not None:
+        labels = np.unique(named.values, return_inverse=True)[1]
         inputs["partition"] = xr.DataArray(labels, dims="position", name="partition")
+    made_of = record("plan_groups", inputs, asdict(options))
     pool = _subsample(len(points), options)
     if pool is not None:
         points, labels = points[pool], labels if labels is None else labels[pool]
+    return dataset(_held(points, labels, pool, options), y.size, y.attrs.get("units", ""), made_of)
+
+
+def _of_index(index: PositionIndex, partition: Any, options: Options) -> xr.Dataset:
+    if partition is not None and not (isinstance(partition, str) and partition == index.partition):
+        held = f"partitions by {index.partition!r}" if index.partition else "no partitions"
+        raise InputError(f"the index has {held}; make one with those: index_positions(scan, path, partition=…)")
+    pool = _subsample(len(index), options)
+    if pool is None:
+        return plan_index(index, options)
+    if pool.size > MOST:
+        raise InputError(f"n_subsample={pool.size:,} positions are too many to hold; an index takes up to {MOST:,}")
+    groups = _held(index.at(pool), index.labels(pool) if index.partition else None, pool, options)
+    made_of = record("plan_groups", {}, asdict(options), index=index.identity)
+    return dataset(groups, len(index), index.units, made_of)
+
+
+def _held(points: Array, labels: Array | None, pool: Array | None, options: Options) -> Groups:
+    """Make groups of positions in memory; those of a `pool` count as their numbers in it say."""
     if labels is not None:
-        check_partitions(labels, options)
-    groups = make(InMemory(points, labels), options)
-    if pool is not None:
-        groups = pool[groups[0]], pool[groups[1]], groups[2]
-    return dataset(groups, y.size, y.attrs.get("units", ""), record("plan_groups", inputs, asdict(options)))
+        check_partitions(np.bincount(labels), options)
+    members, seeds, distances = make(InMemory(points, labels), options)
+    return (members, seeds, distances) if pool is None else (pool[members], pool[seeds], distances)
 
 
 def _subsample(count: int, options: Options) -> Array | None:

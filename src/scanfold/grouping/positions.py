@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from scanfold.conventions import InputError, InputTypeError
+from scanfold.conventions import InputError, InputTypeError, unknown
 
 Array = npt.NDArray[Any]
 
 #: Names of the coordinates that hold positions: where the beam was, and where it was meant to be.
 TRUE, NOMINAL = ("position_y", "position_x"), ("position_y_nominal", "position_x_nominal")
+#: Positions of a raster of so many are spread over it at once.
+SMALL = 2**20
 #: Lazy positions up to this many are read when they are needed; more want an index.
 MOST = 2**24
 #: Coordinates up to which squares of distances are numbers.
@@ -26,7 +29,8 @@ def positions_of(obj: Any, names: tuple[str, str] = TRUE) -> tuple[xr.DataArray,
     Parameters
     ----------
     obj : Dataset, DataArray or (n, 2) array
-        A scan with the coordinates (or variables) `names`; an array has columns y, x.
+        A scan with the coordinates (or variables) `names`, over the same dimensions or, of a raster, one over each; an
+        array has columns y, x.
 
     Raises
     ------
@@ -42,7 +46,7 @@ def positions_of(obj: Any, names: tuple[str, str] = TRUE) -> tuple[xr.DataArray,
     for each in (y, x):
         if each.dtype.kind not in "biuf":
             raise InputTypeError(f"positions {each.name!r} have dtype {each.dtype}; expected numbers")
-    y, x = (_flat(a.astype("float64").compute()) for a in (y, x))
+    y, x = (flat(a.astype("float64").compute()) for a in (y, x))
     wrong = np.flatnonzero(~(np.isfinite(y.values) & np.isfinite(x.values)))
     if wrong.size:
         shown = ", ".join(map(str, wrong[:5])) + (", …" if wrong.size > 5 else "")
@@ -77,6 +81,27 @@ def _is_table(obj: xr.Dataset | xr.DataArray, names: tuple[str, str]) -> bool:
 
 
 def _of_scan(obj: xr.Dataset | xr.DataArray, names: tuple[str, str]) -> tuple[xr.DataArray, xr.DataArray]:
+    dims = scan_dims(obj, names)
+    y, x = (obj[n].reset_coords(drop=True) for n in names)
+    if y.dims == x.dims == dims:
+        return y, x
+    sizes = {d: a.sizes[d] for a in (y, x) for d in a.dims}
+    if math.prod(sizes.values()) > SMALL:  # rows of a raster, some at a time
+        rows = {dims[0]: max(1, SMALL * sizes[dims[0]] // math.prod(sizes.values()))} if dims else {}
+        y, x = (a.chunk({d: rows.get(d, -1) for d in a.dims}) for a in (y, x))
+    return tuple(a.broadcast_like(b).transpose(*dims).assign_attrs(a.attrs) for a, b in ((y, x), (x, y)))  # type: ignore[return-value]
+
+
+def scan_dims(obj: xr.Dataset | xr.DataArray, names: tuple[str, str] = TRUE) -> tuple[str, ...]:
+    """Return the dimensions that the positions of a scan are over, in the order of its frames.
+
+    A raster may have ``position_y (y)`` and ``position_x (x)``: each row has one y, each column one x.
+
+    Raises
+    ------
+    InputError
+        If there are no such coordinates.
+    """
     held = set(obj.variables) if isinstance(obj, xr.Dataset) else set(obj.coords)
     if not set(names) <= held:
         raise InputError(
@@ -84,7 +109,10 @@ def _of_scan(obj: xr.Dataset | xr.DataArray, names: tuple[str, str]) -> tuple[xr
             f"{', '.join(map(str, held)) or 'none'}. Assign them: "
             f"scan.assign_coords({names[0]}=('position', y), {names[1]}=('position', x))"
         )
-    return tuple(obj[n].reset_coords(drop=True) for n in names)  # type: ignore[return-value]
+    found = [str(d) for d in dict.fromkeys((*obj[names[0]].dims, *obj[names[1]].dims))]
+    frames = obj if isinstance(obj, xr.DataArray) else obj.get(obj.attrs.get("primary", ""))
+    order = [] if frames is None else [str(d) for d in frames.dims]
+    return tuple(sorted(found, key=lambda d: order.index(d) if d in order else -1))
 
 
 def _of_table(obj: Any, names: tuple[str, str]) -> tuple[xr.DataArray, xr.DataArray]:
@@ -97,11 +125,39 @@ def _of_table(obj: Any, names: tuple[str, str]) -> tuple[xr.DataArray, xr.DataAr
     return tuple(xr.DataArray(values[:, i], dims="position", name=names[i]) for i in range(2))  # type: ignore[return-value]
 
 
-def _flat(array: xr.DataArray) -> xr.DataArray:
-    """Lay a grid of positions out as a line, row after row."""
+def flat(array: xr.DataArray) -> xr.DataArray:
+    """Lay a grid of positions out as a line, row after row, lazily if it is lazy."""
     if array.ndim == 1:
         return array
-    return xr.DataArray(array.values.ravel(), dims="position", name=array.name, attrs=array.attrs)
+    return xr.DataArray(array.data.reshape(-1), dims="position", name=array.name, attrs=array.attrs)
+
+
+def lazy_labels(partition: Any, scan: Any, count: int) -> xr.DataArray | None:
+    """Return a label for each of `count` positions, as it is, lazy or not; None where there are none.
+
+    Parameters
+    ----------
+    partition : str, array or None
+        The name of a variable of the scan, or the labels.
+
+    Raises
+    ------
+    InputError
+        If there is no such variable, or not one label for each position.
+    """
+    if partition is None:
+        return None
+    if isinstance(partition, str):
+        if not isinstance(scan, xr.Dataset | xr.DataArray) or (partition not in scan.coords and partition not in scan):
+            held = list(map(str, getattr(scan, "variables", getattr(scan, "coords", ()))))
+            raise unknown("variable for partition=", partition, held)
+        partition = scan[partition]
+    if not isinstance(partition, xr.DataArray):
+        values = np.asarray(partition)
+        partition = xr.DataArray(values, dims=[f"dim_{i}" for i in range(values.ndim)], name="partition")
+    if partition.size != count:
+        raise InputError(f"partition has {partition.size} labels for {count} positions; expected one for each")
+    return flat(partition.reset_coords(drop=True))
 
 
 def to_pixels(scan: xr.Dataset, *, pixel_size: float | None = None, affine: Any = None) -> xr.Dataset:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,6 +14,8 @@ import numpy.typing as npt
 from scanfold.grouping._neighbour_kernels import neighbours
 
 Array = npt.NDArray[Any]
+#: Takes the neighbours of some seeds: their rows, indices and distances.
+Done = Callable[[Array, Array, Array], Any]
 
 
 class Space(Protocol):
@@ -25,10 +27,14 @@ class Space(Protocol):
     def at(self, indices: Array) -> Array:
         """Return the positions (…, 2) of some indices."""
 
-    def search(self, seeds: Array, k: int) -> tuple[Array, Array]:
-        """Return the k nearest other positions of each seed, by distance and then index, and their distances.
+    def parts(self) -> Iterator[Array]:
+        """Yield all positions (n, 2) in the order of their indices, some at a time."""
 
-        Where there are fewer, indices end with -1 and distances with inf.
+    def search(self, seeds: Array, k: int, done: Done) -> None:
+        """Search the k nearest other positions of each of some different seeds.
+
+        ``done(rows, indices, distances)`` is called for some of the seeds at a time, by several threads: (r, k), by
+        distance and then index. Where there are fewer, indices end with -1 and distances with inf.
         """
 
 
@@ -48,12 +54,17 @@ class InMemory:
         found: Array = self.points[indices]
         return found
 
-    def search(self, seeds: Array, k: int) -> tuple[Array, Array]:
+    def parts(self) -> Iterator[Array]:
+        """Yield all positions at once."""
+        yield self.points
+
+    def search(self, seeds: Array, k: int, done: Done) -> None:
         """Search neighbours, within each partition by itself."""
         with threads() as pool:
             if self.labels is None:
-                return neighbours(self.points, seeds, k, each=pool.map)
-            return _within(self.points, self.labels, seeds, k, pool.map)
+                neighbours(self.points, seeds, k, done, each=pool.map)
+            else:
+                _within(self.points, self.labels, seeds, k, done, pool.map)
 
 
 def threads() -> ThreadPoolExecutor:
@@ -61,10 +72,7 @@ def threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(len(os.sched_getaffinity(0)))
 
 
-def _within(
-    points: Array, labels: Array, seeds: Array, k: int, each: Callable[..., Iterable[Any]]
-) -> tuple[Array, Array]:
-    near, apart = np.full((seeds.size, k), -1), np.full((seeds.size, k), np.inf)
+def _within(points: Array, labels: Array, seeds: Array, k: int, done: Done, each: Callable[..., Iterable[Any]]) -> None:
     by_label = np.argsort(labels, kind="stable")
     edges = np.concatenate([[0], np.cumsum(np.bincount(labels))])
     rows_by_label = np.argsort(labels[seeds], kind="stable")
@@ -76,6 +84,10 @@ def _within(
             inside = by_label[edges[label] : edges[label + 1]]
             place[inside] = np.arange(inside.size)
             most = min(k, inside.size - 1)
-            found, apart[rows, :most] = neighbours(points[inside], place[seeds[rows]], most, each=each)
-            near[rows, :most] = inside[found]
-    return near, apart
+
+            def within(some: Array, found: Array, apart: Array, rows: Array = rows, inside: Array = inside) -> None:
+                short = ((0, 0), (0, k - found.shape[1]))
+                near = np.pad(inside[found], short, constant_values=-1)
+                done(rows[some], near, np.pad(apart, short, constant_values=np.inf))
+
+            neighbours(points[inside], place[seeds[rows]], most, within, each=each)

@@ -15,9 +15,10 @@ from scanfold.conventions import InputError, Var, record
 from scanfold.grouping._random_kernels import key, unpermuted
 from scanfold.grouping.groups import VARIABLES, choose, dataset, make
 from scanfold.grouping.index import PositionIndex
-from scanfold.grouping.options import Options
+from scanfold.grouping.options import Options, check_partitions
+from scanfold.grouping.positions import MOST as POSITIONS
 from scanfold.grouping.positions import index_dtype
-from scanfold.grouping.seeds import SEEDS
+from scanfold.grouping.seeds import CANDIDATES, SEEDS
 
 Array = npt.NDArray[Any]
 
@@ -25,6 +26,9 @@ Array = npt.NDArray[Any]
 MOST = 2**22
 #: Groups in a block.
 BLOCK = 2**17
+
+#: Groups whose seeds keep apart, which looks at CANDIDATES positions for each.
+DISCS = POSITIONS // CANDIDATES
 
 NUMBER = Var("number", ("group",), "int32", "number of the group in the order of sampling; int64 like the others")
 
@@ -35,13 +39,12 @@ def plan_index(index: PositionIndex, options: Options) -> xr.Dataset:
     Raises
     ------
     InputError
-        If an option needs all positions at once, or there are too many groups to hold but not all.
+        If its partitions are too small, or there are too many groups to hold but not all.
     """
-    wrong = [f"sampling={options.sampling!r}"] if options.sampling not in ("random", "sequential") else []
-    wrong += ["n_subsample"] if options.n_subsample is not None else []
-    if wrong:
+    check_partitions(index.sizes, options)
+    if options.sampling == "poisson_disk" and options.nsamples > DISCS:
         raise InputError(
-            f"{' and '.join(wrong)} needs all positions in memory; an index takes random and sequential seeds"
+            f"sampling='poisson_disk' over an index makes up to {DISCS:,} groups; found nsamples={options.nsamples:,}"
         )
     provenance = record("plan_groups", {}, asdict(options), index=index.identity)
     if options.nsamples <= MOST:
@@ -51,6 +54,8 @@ def plan_index(index: PositionIndex, options: Options) -> xr.Dataset:
             f"nsamples={options.nsamples:,} of {len(index):,} positions; an index makes up to {MOST:,} groups at "
             f"once, or one for each position block by block: nsamples={len(index)}"
         )
+    if options.sampling not in ("random", "sequential"):
+        raise InputError(f"every position is a seed, whatever sampling={options.sampling!r} says; pass 'random'")
     limits = [n for n in ("disjoint", "max_radius") if getattr(options, n)]
     limits += ["policy='4_quadrant'"] if options.policy == "4_quadrant" else []
     if limits:
@@ -69,15 +74,15 @@ class _Block:
         size = self.options.group_size
         out = np.empty((rows.size, 2 * size + 2))
         at = 0
-        for points, seeds in self.index.tiles_of(int(rows[0]), int(rows[-1]) + 1):
+        for points, seeds, label in self.index.tiles_of(int(rows[0]), int(rows[-1]) + 1):
             some = slice(at, at + seeds.size)
             at = some.stop
             numbers = seeds
             if self.options.sampling == "random":
                 numbers = unpermuted(seeds, len(self.index), key(self.options.seed, SEEDS, 0))
             if self.options.drawn:
-                near, apart = self.index.near(points, seeds, self.options.K)
-                members, _, distances = choose(self.index, near, apart, seeds, numbers, None, seeds.size, self.options)
+                near, apart = self.index.near(points, seeds, label, self.options.K)
+                members, distances, _ = choose(self.index, near, apart, seeds, numbers, self.options)
             else:
                 members, distances = seeds, np.zeros(seeds.size)
             out[some] = np.column_stack([members, distances, seeds, numbers])

@@ -23,6 +23,9 @@ from scanfold.conventions import is_url
 from scanfold.runs import graph as graphs
 from scanfold.runs.ledger import Ledger, content_of, make, write_whole, writing
 
+#: Seconds that rows on trial should take.
+CLEAR = 0.02
+
 Slices = tuple[slice, ...]
 
 
@@ -254,6 +257,9 @@ class _Trial:
         one = self._time(blocks, 1)
         rows = min(self.rows, count)
         many = self._time(blocks, rows)
+        while many < CLEAR and rows < count:  # of so few, most may be what a call costs, whatever it is given
+            rows = min(4 * rows, count)
+            many = self._time(blocks, rows)
         with _apply.only_rows(slice(0, 1)):
             result = self.kernel(*blocks)
         per_row = max(many - one, 0.0) / (rows - 1) if rows > 1 else one
