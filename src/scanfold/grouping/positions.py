@@ -85,10 +85,10 @@ def _of_scan(obj: xr.Dataset | xr.DataArray, names: tuple[str, str]) -> tuple[xr
     y, x = (obj[n].reset_coords(drop=True) for n in names)
     if y.dims == x.dims == dims:
         return y, x
-    sizes = {d: a.sizes[d] for a in (y, x) for d in a.dims}
+    sizes = {str(d): a.sizes[d] for a in (y, x) for d in a.dims}
     if math.prod(sizes.values()) > SMALL:  # rows of a raster, some at a time
         rows = {dims[0]: max(1, SMALL * sizes[dims[0]] // math.prod(sizes.values()))} if dims else {}
-        y, x = (a.chunk({d: rows.get(d, -1) for d in a.dims}) for a in (y, x))
+        y, x = (a.chunk({d: rows.get(str(d), -1) for d in a.dims}) for a in (y, x))
     return tuple(a.broadcast_like(b).transpose(*dims).assign_attrs(a.attrs) for a, b in ((y, x), (x, y)))  # type: ignore[return-value]
 
 

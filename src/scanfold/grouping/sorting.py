@@ -76,7 +76,7 @@ def _copy(y: xr.DataArray, x: xr.DataArray, labels: xr.DataArray | None, folder:
             wrong += int((~np.isfinite(points).all(axis=1)).sum())
             points.tofile(points_file)
             rows["point"] = points
-            if labels is not None and labels_file is not None:
+            if labels is not None and names is not None and labels_file is not None:
                 rows["label"] = np.searchsorted(names, labels[some].values)
                 rows["label"].tofile(labels_file)
             sample.append(rows[(-some.start) % step :: step].copy())
