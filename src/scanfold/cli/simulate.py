@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
             from scanfold.runs import save
 
             sim = save(sim, out, progress=not arguments.no_progress)
-    print(f"wrote {out}")
+    print(f"wrote {arguments.out}")
     if arguments.plot:
         draw(sim, Path(arguments.plot))
         print(f"wrote {arguments.plot}")
