@@ -50,7 +50,8 @@ class Child:
     """A process that answers."""
 
     def __init__(self) -> None:
-        self.folder = tempfile.mkdtemp(prefix="inputs-")
+        memory = Path("/dev/shm")  # thousands of small files are made and removed
+        self.folder = tempfile.mkdtemp(prefix="inputs-", dir=memory if os.access(memory, os.W_OK) else None)
         environment = os.environ | {
             "MPLBACKEND": "Agg",
             "PYTHONDONTWRITEBYTECODE": "1",
