@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ def _changed(node: Any, rng: np.random.Generator) -> Any:
             for _ in range(400):
                 deep = [deep]
             return deep
-        return VALUES[int(rng.integers(len(VALUES)))]
+        return copy.deepcopy(VALUES[int(rng.integers(len(VALUES)))])
     key = keys[int(rng.integers(len(keys)))]
     if isinstance(node, dict) and rng.random() < 0.15:
         value = node.pop(key)

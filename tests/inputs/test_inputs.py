@@ -11,6 +11,11 @@ pytest.importorskip("NCrystal", reason='the extra is not installed: pip install 
 
 #: Inputs for each trial; seeds that once failed are among them.
 FEW = 12
+#: Inputs beyond those that once were a library's error.
+FOUND = {
+    "zarr v2": [160], "zarr v2 of xarray": [805], "unfinished store of ours, resumed": [126],
+    "counts, one spectrum (CSV)": [219], "counts, groups (CSV)": [312],
+}  # fmt: skip
 
 
 def _run(table, names, seeds):
@@ -27,6 +32,12 @@ def test_damaged_input(tried, name):
     tally = tried[name]
     assert not tally.failures, tally.failures[:3]
     assert tally.counts["refused"] >= tally.total // 5
+
+
+def test_what_was_found_once():
+    tallies = _run("files", FOUND, FOUND)
+    assert {n: t.failures for n, t in tallies.items() if t.failures} == {}
+    assert sum(t.total for t in tallies.values()) == len(FOUND)
 
 
 def test_checksums_reveal_damage(tried):

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,15 +107,18 @@ class Child:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def run(trials: Iterable[tuple[str, str]], seeds: range) -> dict[str, Tally]:
-    """Try the inputs of these seeds; trials are pairs of a module of this folder and a name in its table."""
+def run(trials: Iterable[tuple[str, str]], seeds: Iterable[int] | Mapping[str, Sequence[int]]) -> dict[str, Tally]:
+    """Try the inputs of these seeds, or of those that belong to each.
+
+    Trials are pairs of a module of this folder and a name in its table.
+    """
     tallies: dict[str, Tally] = {}
     child = None
     try:
         for table, name in trials:
             tally = tallies.setdefault(name, Tally(name))
             begun = False
-            for seed in seeds:
+            for seed in seeds.get(name, ()) if isinstance(seeds, Mapping) else seeds:
                 if child is None or child.process.poll() is not None:
                     child, begun = Child(), False
                 tally.add(child.ask(f"inputs.{table}", name, seed, begun))

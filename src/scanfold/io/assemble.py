@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
-from scanfold.conventions import fingerprint
+from scanfold.conventions import InputError, InputTypeError, fingerprint
 from scanfold.io.chunks import Chunks, plan
 from scanfold.io.labels import Contents, Signal, counted
 from scanfold.io.rows import remember
@@ -45,15 +45,18 @@ def lazy(contents: Contents, chunks: Chunks) -> Wrap:
 
     def wrap(signal: Signal, source: Mapping[str, Any]) -> da.Array:
         data = signal.data
-        sizes = plan(
-            _of(chunks, signal, contents.signal),
-            signal.dims,
-            data.shape,
-            itemsize=data.dtype.itemsize,
-            native=signal.native,
-            detector=sum(d in contents.detector_dims for d in signal.dims),
-            forced={d: s for d, s in contents.fixed.items() if d in signal.dims},
-        )
+        try:
+            sizes = plan(
+                _of(chunks, signal, contents.signal),
+                signal.dims,
+                data.shape,
+                itemsize=data.dtype.itemsize,
+                native=signal.native,
+                detector=sum(d in contents.detector_dims for d in signal.dims),
+                forced={d: s for d, s in contents.fixed.items() if d in signal.dims},
+            )
+        except (InputError, InputTypeError) as error:
+            raise type(error)(f"{data.path!r}: {error}") from None
         # The name is the identity of the file and of the request, so that equal scans make equal graphs.
         name = "scan-" + tokenize(dict(source), data.shape, str(data.dtype), signal.dims, sizes)
         meta = np.empty((0,) * data.ndim, data.dtype)

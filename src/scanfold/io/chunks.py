@@ -66,8 +66,10 @@ def plan(
     >>> plan({"y": 8}, ("y", "x", "energy"), (512, 512, 1024), itemsize=4, native=None, detector=1)
     (8, 512, 1024)
     """
+    if 0 in shape:
+        return tuple(shape)
     fixed = _fixed(forced, dims, shape) | _fixed(chunks, dims, shape)
-    sizes = _auto(shape, itemsize, native or [1] * len(shape), detector, fixed)
+    sizes = _auto(shape, itemsize, [max(1, n) for n in native or [1] * len(shape)], detector, fixed)
     count = math.prod(math.ceil(n / s) for n, s in zip(shape, sizes, strict=True))
     if count > TOO_MANY:
         raise InputError(

@@ -131,7 +131,8 @@ def _with_pandas(path: str, separator: str, header: bool, wanted: Sequence[int])
     for i, column in enumerate(wanted):
         if not 0 <= column < frame.shape[1]:
             continue
-        values = pd.to_numeric(frame.iloc[:, column], errors="coerce")
+        with reading(path):  # a whole number may have more digits than a float takes
+            values = pd.to_numeric(frame.iloc[:, column], errors="coerce")
         bad = values.isna() & frame.iloc[:, column].notna()
         if bad.any():
             row = int(np.flatnonzero(bad)[0])

@@ -146,7 +146,11 @@ class Ledger:
 
     def read(self) -> dict[str, Any]:
         """Return ``{"run", "identity", "plan", "ready"}``, empty before the first run."""
-        return _parsed(content_of(self.plan_path) or b"{}", self.plan_path)
+        kept = _parsed(content_of(self.plan_path) or b"{}", self.plan_path)
+        kinds = {"run": str, "identity": dict, "plan": list, "ready": bool}
+        if kept and not all(isinstance(kept.get(name), kind) for name, kind in kinds.items()):
+            raise InputError(f"the record of the run in {self.plan_path} is damaged; pass resume=False to start over")
+        return kept
 
     def write(self, content: Mapping[str, Any]) -> None:
         """Keep identity and plan."""
