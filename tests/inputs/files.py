@@ -452,7 +452,7 @@ TRIALS = {
     "a maker's format (.blo)": FileTrial(".blo", _blockfile, _scan()),
     "counts, one spectrum (CSV)": FileTrial("", _pair, _bragg),
     "counts, groups (CSV)": FileTrial("", _groups, _bragg_groups),
-    "counts, stacks (TIFF)": FileTrial("", _stacks, _bragg_stack),
+    "counts, stacks (TIFF)": FileTrial("", _stacks, _bragg_stack, names=("subject", "signal has", "openbeam has")),
     "transmission (CSV)": FileTrial(".csv", _spectrum, _transmission),
     "traces, wide": FileTrial(".csv", _wide, _traces()),
     "traces, tidy": FileTrial(".csv", _tidy, _traces()),
