@@ -227,8 +227,8 @@ def _workers(figures: Figures, small: bool) -> Table:
     figures.add("memory that its fit adds", "< 2 GB", f"{number(large.memory / 1e9)} GB", large.memory < 2e9)
     same = all(np.array_equal(large.answer[n], one.answer[n], equal_nan=True) for n in one.answer)
     table.notes.append(
-        f"One and two threads give {'bit-identical' if same else '**different**'} numbers. Memory is the most that a run "
-        "adds, the first one's with it."
+        f"One and two threads give {'bit-identical' if same else '**different**'} numbers. Memory is the most that a "
+        "run adds, the first one's with it."
     )
     return table
 
