@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from scanfold import _apply, _columns
+from scanfold import _apply, _columns, _folds
 
 _NAME = """
 import numpy as np, xarray as xr
@@ -94,7 +94,7 @@ def test_a_column_that_is_missing_is_not_true():
 def test_reduce_blocks_is_the_whole(fan_in: int):
     values = np.random.default_rng(0).integers(0, 9, (7, 11))
     a = xr.DataArray(values, dims=("y", "x")).chunk(y=2, x=3)
-    counted = _apply.reduce_blocks(
+    counted = _folds.reduce_blocks(
         a, lambda b: np.bincount(b.ravel(), minlength=9), sum, lambda c: c.tolist(), fan_in=fan_in
     )
     assert counted.compute() == np.bincount(values.ravel(), minlength=9).tolist()

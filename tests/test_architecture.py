@@ -17,7 +17,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 ROOMS = {"fitting", "bragg", "traces", "grouping", "ptycho", "detectors"}
 FOUNDATION = {"conventions", "_jit_kernels", "_paths"}
-BRIDGE = FOUNDATION | {"_apply", "_columns"}
+BRIDGE = FOUNDATION | {"_apply", "_folds", "_columns"}
 RUNS = BRIDGE | {"runs"}
 SERVICES = RUNS | {"plot", "io", "export"}
 TOP = SERVICES | ROOMS | {"report", "testing", "viewer"}
@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_jit_kernels": set(),
     "_paths": {"conventions"},
     "_apply": FOUNDATION,
+    "_folds": FOUNDATION | {"_apply"},
     "_columns": FOUNDATION | {"_apply"},
     "runs": BRIDGE,
     "io": RUNS,
@@ -49,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 #: Parts that talk to Dask: the bridge, the runs, the readers that make lazy arrays, the tests' proofs of laziness.
 #: `conventions` and `fitting` name arrays (`dask.base.tokenize`) and make no graph but through the bridge, except for
 #: the sample of positions that the prologue of a fit reads.
-DASK = {"_apply", "_columns", "runs", "io", "testing"}
+DASK = {"_apply", "_folds", "_columns", "runs", "io", "testing"}
 DASK_NAMES_ONLY = {"conventions", "fitting", "bragg"}
 SAMPLES = {"scanfold.fitting.start": {"dask.array"}}
 

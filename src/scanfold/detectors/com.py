@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from scanfold import _apply
+from scanfold import _apply, _folds
 from scanfold.conventions import InputError, InputTypeError, Var, record, table, unknown
 from scanfold.detectors.frames import (
     AXES,
@@ -192,7 +192,7 @@ def _circle(gate: Sequence[Any]) -> tuple[str, None, tuple[float, float]]:
 
 def _found_center(array: xr.DataArray, valid: xr.DataArray) -> xr.DataArray:
     """Find the centre in the mean pattern, by one more read."""
-    total = _apply.fold_scan(
+    total = _folds.fold_scan(
         _sum_frames, _sum, array.drop_vars(list(array.coords)), core_dims=AXES, output={}, token="sum", dtype="float64"
     )  # fmt: skip
     return as_center(_apply.apply_whole(disc_center, total, valid, output={"axis": 2}, token="disc-center").data)

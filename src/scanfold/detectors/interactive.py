@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from scanfold import _apply
+from scanfold import _folds
 from scanfold.conventions import InputError
 from scanfold.detectors.calibration import pixel_size_from_points
 from scanfold.detectors.frames import AXES, Array, disc_center, frames_of, given_center, pair, radius_map
@@ -212,7 +212,7 @@ def _mean_and_center(scan: Any, center: Any, figure: Any) -> tuple[Array, tuple[
         array, _ = frames_of(scan)
         given = given_center(center, array)
         bare = array.drop_vars(list(array.coords))
-        parts = _apply.fold_scan(
+        parts = _folds.fold_scan(
             _sum, _total, bare, core_dims=AXES, output={}, token="interactive-sum", dtype="float64"
         ).compute()  # fmt: skip
         count = np.prod([array.sizes[d] for d in array.dims if d not in AXES])

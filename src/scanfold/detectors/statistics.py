@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from scanfold import _apply
+from scanfold import _apply, _folds
 from scanfold.conventions import InputError, Var, record, table
 from scanfold.detectors._sum_kernels import FRACTION
 from scanfold.detectors.frames import (
@@ -141,7 +141,7 @@ def cluster_statistics(
     if dose is not None:
         columns.append(scan_map(dose, array, dims, "dose"))
     token = json.dumps(asdict(sums), sort_keys=True)
-    packed = _apply.fold_scan(
+    packed = _folds.fold_scan(
         sums, sums.combine, array, *columns, core_dims=AXES, output={"row": sums.rows}, token=token, dtype="int64"
     )
     derive = _Derive(sums, tuple(map(tuple, frames.tolist())), (float(counted[0]), float(counted[1])))

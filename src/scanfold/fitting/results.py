@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from scanfold import _apply, _columns
+from scanfold import _columns, _folds
 from scanfold.conventions import InputError, Var, flags
 from scanfold.fitting.block import FitBlock, columns
 from scanfold.fitting.components import Component
@@ -215,7 +215,7 @@ def warn_correlated(fits: xr.Dataset) -> None:
     names = {value: name for name, value in flags(fits["correlated"]).items()}
     believed = fits["status"].isin([STATUS["converged"], STATUS["poor_fit"]])
     pairs = fits["correlated"].where(believed, -1)
-    counts: Counter[int] = _apply.reduce_blocks(pairs, _count, _add, Counter).compute()
+    counts: Counter[int] = _folds.reduce_blocks(pairs, _count, _add, Counter).compute()
     total = sum(n for pair, n in counts.items() if pair >= 0)
     pairs_found = [(n, names[pair]) for pair, n in counts.items() if pair > 0]
     correlated = sum(n for n, _ in pairs_found)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from scanfold import _apply
+from scanfold import _folds
 from scanfold.conventions import flags
 
 Counts = npt.NDArray[np.int64]
@@ -50,7 +50,7 @@ def tally(fits: xr.Dataset) -> Tally:
     stacked = xr.concat(parts, "tally", coords="minimal", compat="override")
     if stacked.chunks is not None:
         stacked = stacked.chunk(tally=-1)
-    counts: Counts = _apply.reduce_blocks(stacked, _count, sum, np.asarray).compute()
+    counts: Counts = _folds.reduce_blocks(stacked, _count, sum, np.asarray).compute()
     status, redchi, nfev = counts[:256], counts[256 : 256 + EDGES.size - 1], counts[256 + EDGES.size - 1 :]
     return Tally({words.get(i, str(i)): int(n) for i, n in enumerate(status) if n}, redchi, nfev)
 
