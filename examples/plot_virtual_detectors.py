@@ -40,11 +40,11 @@ scan = det.calibrate(scan.chunk(y=5), center=(31.3, 32.6), pixel_size_k=0.01)
 
 # %% [markdown]
 # Labels, if there are none. Then the first pass, and what is made of it: templates, gates, and whether two random
-# halves of the frames give the same templates.
+# halves of the frames give the same templates; shuffled labels say what chance gives.
 
 # %%
 labels = det.cluster(scan, 4).compute()
-stats = det.cluster_statistics(scan, labels, log=True).compute()
+stats = det.cluster_statistics(scan, labels, log=True, shuffled=True).compute()
 tmpl = det.templates(stats)
 gates = det.gates(tmpl, top_percent=12, roi_r=(10, 30))
 print(det.split_half(stats)[["correlation", "correlation_shuffled"]].to_dataframe().round(2))

@@ -68,7 +68,8 @@ def test_silx_finds_the_plot_with_axes_and_errors(fits: xr.Dataset, nexus: Path)
 
 
 def test_nexusformat_plots_the_default(fits: xr.Dataset, nexus: Path):
-    nx = pytest.importorskip("nexusformat.nexus", reason="nexusformat is not installed")
+    with np.printoptions():  # it changes how NumPy prints, for everybody
+        nx = pytest.importorskip("nexusformat.nexus", reason="nexusformat is not installed")
     data = nx.nxload(nexus).get_default()
     np.testing.assert_array_equal(data.nxsignal.nxvalue, fits["amplitude"])
     np.testing.assert_array_equal(data.nxerrors.nxvalue, fits["amplitude_stderr"])

@@ -53,12 +53,20 @@ def _snapshot(folder: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
+def _peak() -> float:
+    """Return the most memory that this process has held since its mark was reset, in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+
+
 def judge(folder: Path, trial: Any, seed: int) -> dict[str, Any]:
     """Make one input, try it, and say what became of it."""
     global watching
     prepared = trial.prepare(folder, seed)
     before = _snapshot(folder)
-    peak, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    # ru_maxrss would not do: it begins with what the parent held when it forked
+    Path("/proc/self/clear_refs").write_text("5")
+    peak, start = _peak(), time.monotonic()
     seen.clear()
     watching = True
     try:
@@ -66,7 +74,7 @@ def judge(folder: Path, trial: Any, seed: int) -> dict[str, Any]:
     finally:
         watching = False
     seconds = time.monotonic() - start
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) / 1024
+    grown = _peak() - peak
     after = _snapshot(folder)
     writes = getattr(trial, "writes", False)
     if after != before and not writes:
