@@ -50,8 +50,12 @@ def test_all_groups_streamed_to_a_store(block, sampling, small_tiles, tmp_path, 
     np.testing.assert_array_equal(saved.number[order], np.arange(5000))
     for name in ("nn_indices", "seed_index", "distance"):
         np.testing.assert_array_equal(saved[name][order], expected[name])
+    # what the error below says of fewer groups
+    fewer = grouping.plan_groups(points, nsamples=101, gridsize=2, seed=3, sampling=sampling)
+    some = saved.isel(group=order).where(saved.number[order] < 101, drop=True)
+    np.testing.assert_array_equal(some.nn_indices, fewer.nn_indices)
     with pytest.raises(
-        InputError, match=r"up to 100 groups at once, or one for each position block by block: nsamples=5000"
+        InputError, match=r"up to 100 groups at once, or one for each position.*nsamples=5000, of .* number < 101"
     ):
         grouping.plan_groups(index, nsamples=101)
     with pytest.raises(InputError, match="disjoint may pass over seeds"):

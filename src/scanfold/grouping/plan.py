@@ -89,7 +89,7 @@ def plan_groups(
         ``coverage``; indices count the positions of the scan. ``attrs["n_positions"]`` is their number,
         ``attrs["provenance"]`` what the plan was made of (JSON). Over an index, a plan of more than 4,194,304 groups
         is of all positions and lazy, for `scanfold.save`, its groups in the order of space; ``number`` says which
-        each is in the order of sampling.
+        each is in the order of sampling, so that those with a number below n are the plan of n groups.
 
     Raises
     ------

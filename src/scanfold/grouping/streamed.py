@@ -52,7 +52,8 @@ def plan_index(index: PositionIndex, options: Options) -> xr.Dataset:
     if options.nsamples != len(index):
         raise InputError(
             f"nsamples={options.nsamples:,} of {len(index):,} positions; an index makes up to {MOST:,} groups at "
-            f"once, or one for each position block by block: nsamples={len(index)}"
+            f"once, or one for each position block by block: nsamples={len(index)}, of which those with "
+            f"number < {options.nsamples} are the ones asked for"
         )
     if options.sampling not in ("random", "sequential"):
         raise InputError(f"every position is a seed, whatever sampling={options.sampling!r} says; pass 'random'")
