@@ -100,7 +100,7 @@ class Explorer:
         self._note.object, self._note.visible = self.sources.note, bool(self.sources.note)
         if self._query.value.strip():
             try:
-                values = np.where(kept(maps.compute(), self._query.value).values, values, np.nan)
+                values = np.where(kept(maps, self._query.value).values, values, np.nan)
             except ScanError as error:
                 self._note.object, self._note.visible = str(error), True
         title = titled(str(shown.attrs.get("long_name", name)), shown.attrs.get("units"))
