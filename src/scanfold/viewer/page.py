@@ -69,6 +69,12 @@ class Explorer:
         """The position that is shown, as indices into the scan."""
         return {d: int(w.value) for d, w in self._place.items()}
 
+    @property
+    def _index(self) -> dict[str, int]:
+        """The position as indices into the maps, which may have every n-th position of the scan only."""
+        step, maps = self.sources.step, self.sources.maps
+        return {d: min(i // step, maps.sizes[d] - 1) for d, i in self.position.items()}
+
     def select(self, **position: Any) -> dict[str, int]:
         """Show a position; whole numbers count along a dim, others are looked up in its coordinate.
 
@@ -97,12 +103,12 @@ class Explorer:
         maps, name, dims = self.sources.maps, str(self._name.value), self.sources.dims
         shown = maps[name].compute()
         values = shown.values.astype(np.float64)
-        self._note.object, self._note.visible = self.sources.note, bool(self.sources.note)
+        self._say(self.sources.note)
         if self._query.value.strip():
             try:
                 values = np.where(kept(maps, self._query.value).values, values, np.nan)
             except ScanError as error:
-                self._note.object, self._note.visible = str(error), True
+                self._say(str(error))
         title = titled(str(shown.attrs.get("long_name", name)), shown.attrs.get("units"))
         where = [maps.coords[n] for n in ("position_y", "position_x") if n in maps.coords and maps[n].dims == dims]
         self._free = len(dims) == 1 and len(where) == 2
@@ -119,6 +125,10 @@ class Explorer:
             drawn.add_layout(mark)
         self._mark()
         self._map[:] = [pn.pane.Bokeh(drawn)]
+
+    def _say(self, text: str) -> None:
+        """Show a note above the map; none if there is nothing to say."""
+        self._note.object, self._note.visible = text, bool(text)
 
     def _clicked(self, event: Any) -> None:
         """Show the position nearest to a click."""
@@ -145,8 +155,7 @@ class Explorer:
 
     def _mark(self) -> None:
         """Put the cross where the position is."""
-        step, dims, maps = self.sources.step, self.sources.dims, self.sources.maps
-        index = {d: min(i // step, maps.sizes[d] - 1) for d, i in self.position.items()}
+        dims, maps, index = self.sources.dims, self.sources.maps, self._index
         across, up = self._marks[1], self._marks[0]
         if self._free:
             across.location = float(maps["position_x"].values[index[dims[0]]])
@@ -160,9 +169,8 @@ class Explorer:
     def _draw_here(self) -> None:
         """Draw what was measured at the position, and list its values."""
         self._mark()
-        place, step, maps = self.position, self.sources.step, self.sources.maps
-        index = {d: min(i // step, maps.sizes[d] - 1) for d, i in place.items()}
-        self._values.object = _table(maps.isel(index).compute())
+        place = self.position
+        self._values.object = _table(self.sources.maps.isel(self._index).compute())
         scan = self.sources.scan
         if scan is None:
             return
@@ -190,7 +198,7 @@ class Explorer:
         try:
             curve = evaluate(self.sources.fits.isel(place).compute(), data=here, model=self.sources.model)["best_fit"]
         except ScanError as error:
-            self._note.object, self._note.visible = str(error), True
+            self._say(str(error))
             return None
         return np.asarray(curve.values)
 
