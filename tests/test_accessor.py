@@ -59,6 +59,40 @@ def test_save(fits, tmp_path):
     np.testing.assert_array_equal(sf.open_scan(tmp_path / "fits.zarr")["center"], fits["center"])
 
 
+@pytest.mark.parametrize(("name", "suffix"), [("csv", ".csv"), ("hspy", ".hspy"), ("nexus", ".nxs"), ("tiff", ".tif")])
+def test_exports(fits, tmp_path, name: str, suffix: str):
+    center = fits["center"].compute()
+    getattr(center.scanfold, f"export_{name}")(tmp_path / f"ours{suffix}")
+    getattr(sf, f"export_{name}")(center, tmp_path / f"theirs{suffix}")
+    ours, theirs = (tmp_path / f"{n}{suffix}" for n in ("ours", "theirs"))
+    assert ours.stat().st_size == theirs.stat().st_size > 100
+
+
+def test_explore(scan, fits):
+    pytest.importorskip("panel", reason="exploring needs panel")
+    assert fits.compute().scanfold.explore(scan).select(y=1, x=2) == {"y": 1, "x": 2}
+    assert scan.scanfold.explore().select(y=0, x=1) == {"y": 0, "x": 1}
+
+
+def test_transpose(tmp_path):
+    frames = xr.DataArray(np.arange(24.0).reshape(6, 4), dims=("position", "energy"), name="counts").chunk(position=2)
+    turned = frames.scanfold.transpose_scan(tmp_path / "turned.zarr", dim="position", progress=False)
+    np.testing.assert_array_equal(turned["counts"].transpose("position", "energy"), frames)
+    assert turned["counts"].chunksizes["position"] == (6,)
+
+
+SHARED = ["explore", "export_csv", "export_hspy", "export_nexus", "export_tiff", "fit", "save"]
+
+
+def test_completion_shows_the_forwards_and_nothing_else(scan, fits):
+    def completed(accessor: object) -> list[str]:
+        return [name for name in dir(accessor) if not name.startswith("_")]
+
+    assert completed(fits.scanfold) == sorted([*SHARED, "plot", "report", "summary"])
+    assert completed(scan.scanfold) == sorted([*SHARED, "transpose_scan"])
+    assert completed(fits.scanfold.plot) == ["fit", "parameter_map", "quality"]
+
+
 @pytest.mark.parametrize(
     "imports",
     [

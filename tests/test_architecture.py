@@ -16,7 +16,7 @@ SOURCE = Path(scanfold.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))
 
 ROOMS = {"fitting", "bragg", "traces", "grouping", "ptycho", "detectors"}
-FOUNDATION = {"conventions", "_jit_kernels", "_paths"}
+FOUNDATION = {"conventions", "_jit_kernels", "_markup", "_paths"}
 BRIDGE = FOUNDATION | {"_apply", "_folds", "_columns"}
 RUNS = BRIDGE | {"runs"}
 SERVICES = RUNS | {"plot", "io", "export"}
@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "": set(),  # scanfold/__init__.py, whose names load lazily
     "conventions": set(),
     "_jit_kernels": set(),
+    "_markup": set(),
     "_paths": {"conventions"},
     "_apply": FOUNDATION,
     "_folds": FOUNDATION | {"_apply"},

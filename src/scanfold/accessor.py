@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +37,57 @@ class _Plots:
         return quality(self._fits, **options)
 
 
+class _Forwards:
+    """What a Dataset and a DataArray share."""
+
+    def __init__(self, obj: Any):
+        self._obj = obj
+
+    def fit(self, model: Any, params: Any = None, **options: Any) -> xr.Dataset:
+        """Fit a model to every position; see `scanfold.fit`."""
+        from scanfold.fitting import fit
+
+        return fit(self._obj, model, params, **options)
+
+    def save(self, store: str | Path, **options: Any) -> xr.Dataset:
+        """Compute into a store, block by block; see `scanfold.save`."""
+        from scanfold.runs import save
+
+        return save(self._obj, store, **options)
+
+    def explore(self, data: xr.DataArray | xr.Dataset | None = None, **options: Any) -> Any:
+        """Look at it by clicking; see `scanfold.explore`."""
+        from scanfold.viewer import explore
+
+        return explore(self._obj, data, **options)
+
+    def export_csv(self, path: str | Path, **options: Any) -> None:
+        """Write a table, a row for each position; see `scanfold.export_csv`."""
+        from scanfold.export import export_csv
+
+        export_csv(self._obj, path, **options)
+
+    def export_hspy(self, path: str | Path, **options: Any) -> None:
+        """Write HyperSpy's file; see `scanfold.export_hspy`."""
+        from scanfold.export import export_hspy
+
+        export_hspy(self._obj, path, **options)
+
+    def export_nexus(self, path: str | Path, **options: Any) -> None:
+        """Write a file that is NeXus and netCDF; see `scanfold.export_nexus`."""
+        from scanfold.export import export_nexus
+
+        export_nexus(self._obj, path, **options)
+
+    def export_tiff(self, path: str | Path, **options: Any) -> None:
+        """Write images for ImageJ; see `scanfold.export_tiff`."""
+        from scanfold.export import export_tiff
+
+        export_tiff(self._obj, path, **options)
+
+
 @xr.register_dataset_accessor("scanfold")  # type: ignore[no-untyped-call]
-class DatasetAccessor:
+class DatasetAccessor(_Forwards):
     """scanfold's operations on a Dataset.
 
     Examples
@@ -50,48 +100,30 @@ class DatasetAccessor:
     ['converged', 'converged', 'converged']
     """
 
-    def __init__(self, ds: xr.Dataset):
-        self._ds = ds
-
-    def fit(self, model: Any, params: Any = None, **options: Any) -> xr.Dataset:
-        """Fit a model to every position; see `scanfold.fit`."""
-        from scanfold.fitting import fit
-
-        return fit(self._ds, model, params, **options)
-
     def summary(self, **options: Any) -> pd.DataFrame:
         """Tabulate fits; see `scanfold.summary`."""
         from scanfold.fitting import summary
 
-        return summary(self._ds, **options)
+        return summary(self._obj, **options)
 
     @property
     def plot(self) -> _Plots:
         """Pictures of fits; see `scanfold.plot`."""
-        return _Plots(self._ds)
+        return _Plots(self._obj)
 
     def report(self, path: str | Path, data: xr.DataArray | xr.Dataset | None = None, **options: Any) -> Path:
         """Write a page about fits; see `scanfold.report`."""
         from scanfold.report import report
 
-        return report(self._ds, path, data, **options)
-
-    def save(self, store: str | Path, **options: Any) -> xr.Dataset:
-        """Compute into a store, block by block; see `scanfold.save`."""
-        from scanfold.runs import save
-
-        return save(self._ds, store, **options)
+        return report(self._obj, path, data, **options)
 
 
 @xr.register_dataarray_accessor("scanfold")  # type: ignore[no-untyped-call]
-class DataArrayAccessor:
+class DataArrayAccessor(_Forwards):
     """scanfold's operations on a DataArray."""
 
-    def __init__(self, array: xr.DataArray):
-        self._array = array
+    def transpose_scan(self, store: str | Path, *, dim: str | Sequence[str], **options: Any) -> xr.Dataset:
+        """Rewrite it so that other dims are whole in each chunk; see `scanfold.transpose_scan`."""
+        from scanfold.runs import transpose_scan
 
-    def fit(self, model: Any, params: Any = None, **options: Any) -> xr.Dataset:
-        """Fit a model to every position; see `scanfold.fit`."""
-        from scanfold.fitting import fit
-
-        return fit(self._array, model, params, **options)
+        return transpose_scan(self._obj, store, dim=dim, **options)

@@ -58,3 +58,7 @@ from scanfold.bragg.model import TransmissionModel
 from scanfold.bragg.result import GroupedFitResult
 
 __all__ = ["CrossSection", "Data", "GroupedFitResult", "TransmissionModel", "materials", "register_material"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from scanfold._markup import overview, table
 from scanfold.bragg.constants import EXTINCTIONS
 from scanfold.bragg.materials import Material, materials
 from scanfold.conventions import InputError, InputTypeError, unknown
@@ -98,6 +99,10 @@ class CrossSection:
     def __repr__(self) -> str:
         """Show phases and fractions."""
         return f"CrossSection({', '.join(f'{n}={w:.3g} {self.phases[n].name}' for n, w in self.weights.items())})"
+
+    def _repr_html_(self) -> str:
+        rows = [[n, self.phases[n].name, w] for n, w in self.weights.items()]
+        return overview("CrossSection", table(["phase", "material", "volume fraction"], rows))
 
     def number_density(self, temperature: float = 293.15) -> float:
         """Return Σ wᵢ nᵢ in atoms per barn and cm."""

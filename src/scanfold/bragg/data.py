@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from scanfold._markup import overview
 from scanfold.bragg import corrections, loading, regions
 from scanfold.bragg.indices import PRESENT, indices_of, place_of, scan_dims
 from scanfold.bragg.variables import VARIABLES
@@ -362,6 +363,9 @@ class Data:
         span = f"{np.nanmin(wavelength):.4g}–{np.nanmax(wavelength):.4g} Å"
         return f"<bragg.Data: {shape}{sparse}; {ds.sizes['tof']} bins, {span}; {', '.join(map(str, ds.data_vars))}>"
 
+    def _repr_html_(self) -> str:
+        return overview(self, self.dataset)
+
 
 class Groups(Mapping[str, "pd.DataFrame"]):
     """Index → table; each is computed when it is looked up."""
@@ -378,6 +382,9 @@ class Groups(Mapping[str, "pd.DataFrame"]):
 
     def __len__(self) -> int:
         return len(self._data.indices or [])
+
+    def __repr__(self) -> str:
+        return f"<tables of {self._data!r}>"
 
 
 def _counts(signal: Any, openbeam: Any, empty_signal: Any, empty_openbeam: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from scanfold._markup import overview, table
 from scanfold.conventions import InputError, InputTypeError, unknown
 from scanfold.io.arrays import reading
 
@@ -140,6 +141,9 @@ class Materials(Mapping[str, Material]):
     def __repr__(self) -> str:
         """Say how many there are."""
         return f"<{len(self)} materials: {', '.join(list(self)[:4])}, …>"
+
+    def _repr_html_(self) -> str:
+        return overview(f"{len(self)} materials", table(["name"], [[name] for name in self]))
 
 
 class UnknownMaterial(InputError, KeyError):

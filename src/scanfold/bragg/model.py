@@ -10,6 +10,7 @@ import lmfit
 import numpy as np
 import numpy.typing as npt
 
+from scanfold._markup import overview, table
 from scanfold.bragg.constants import RESPONSES, TERMS
 from scanfold.bragg.cross_section import CrossSection
 from scanfold.bragg.materials import Material
@@ -256,6 +257,10 @@ vary_orientation : bool, optional
         form = f", compat={self.compat!r}" if self.compat else ""
         parts = f"response={self.response!r}, background={self.background!r}{form}"
         return f"TransmissionModel({self.cross_section!r}, {parts})"
+
+    def _repr_html_(self) -> str:
+        rows = [[p.name, p.value, p.min, p.max, p.expr or ("" if p.vary else "fixed")] for p in self.params.values()]
+        return overview(self, table(["parameter", "start", "min", "max", "expr"], rows))
 
 
 def _measured(response: str, measured: Any) -> tuple[tuple[float, ...], ...] | None:

@@ -77,7 +77,7 @@ class GroupedFitResult:
 
     def compute(self) -> xr.Dataset:
         """Compute all fits, once, and return the maps in memory."""
-        if any(v.chunks is not None for v in self._fits.variables.values()):
+        if self.lazy:
             with while_computing(self._progress):
                 self._fits = self._fits.compute(**self._scheduler)
         return self._fits
@@ -150,16 +150,19 @@ class GroupedFitResult:
             return False
         return index is not None
 
+    @property
+    def lazy(self) -> bool:
+        """Whether the fits are not computed, or not read, yet."""
+        return any(v.chunks is not None for v in self._fits.variables.values())
+
     def __repr__(self) -> str:
         """Say what there is; no group is fitted for that."""
         shape = " × ".join(f"{d} {self._fits.sizes[d]}" for d in scan_dims(self._fits)) or "one spectrum"
-        lazy = any(v.chunks is not None for v in self._fits.variables.values())
-        state = "not computed yet" if lazy else result_tables.statuses(self._fits)
+        state = "not computed yet" if self.lazy else result_tables.statuses(self._fits)
         return f"<GroupedFitResult: {len(self)} groups ({shape}); {', '.join(self._names)}; {state}>"
 
     def _repr_html_(self) -> str:
-        lazy = any(v.chunks is not None for v in self._fits.variables.values())
-        return result_tables.overview_html(self, table=not lazy)
+        return result_tables.overview_html(self, compute=False)
 
     def summary(self, query: str | None = None) -> pd.DataFrame:
         """Tabulate the groups: index, success, status, redchi, chisqr, nfev, nvarys, each parameter and ``_err``.

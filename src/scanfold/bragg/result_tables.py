@@ -11,6 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from scanfold import fitting
+from scanfold._markup import Markup, overview
 from scanfold.bragg.indices import places_of, scan_dims
 from scanfold.bragg.measured import Measured, options_of
 from scanfold.conventions import InputError
@@ -25,7 +26,8 @@ _ROWS = 200
 
 def statuses(fits: xr.Dataset) -> str:
     """Return how many groups there are of each status, in words."""
-    words = Counter(str(words_of(fits["status"].isel(place))) for place in places_of(fits))
+    status = words_of(fits["status"])
+    words = Counter(str(status[tuple(place.values())]) for place in places_of(fits))
     return ", ".join(f"{n} {word.replace('_', ' ')}" for word, n in words.most_common())
 
 
@@ -37,12 +39,13 @@ def summary(result: GroupedFitResult, query: str | None) -> pd.DataFrame:
     bare = lone.drop_vars([c for c in lone.coords if c not in lone.dims or c in (*dims, "group")])
     frame = fitting.summary(bare)
     shape = [maps.sizes[d] for d in dims]
-    order = [int(np.ravel_multi_index(tuple(p.values()), shape)) if p else 0 for p in places_of(maps)]
+    places = places_of(maps)
+    order = [int(np.ravel_multi_index(tuple(p.values()), shape)) if p else 0 for p in places]
     frame = frame.drop(columns=[str(d) for d in bare.dims if d in frame]).iloc[order].reset_index(drop=True)
     frame.insert(0, "index", result.indices)
     frame.insert(list(frame.columns).index("nfev") + 1, "nvarys", len(options_of(maps)["stages"][-1]))
     for dim in dims if len(dims) == 2 else ():
-        frame[dim] = [maps[dim].values[p[dim]] if dim in maps.coords else p[dim] for p in places_of(maps)]
+        frame[dim] = maps[dim].values[[p[dim] for p in places]]
     if query is not None:
         try:
             frame = frame.query(query)
@@ -59,13 +62,11 @@ def as_html(frame: pd.DataFrame) -> str:
     return shown + (f"<p>… and {more:,} more rows: <code>result.summary()</code></p>" if more > 0 else "")
 
 
-def overview_html(result: GroupedFitResult, *, table: bool = True) -> str:
-    """Return what became of all groups, and the summary."""
-    head = f"<h3>{len(result):,} groups</h3>"
-    if not table:
-        return head + f"<p>{html.escape(', '.join(result.parameters))}; not computed yet</p>"
-    fits = result.compute()
-    return head + f"<p>{html.escape(statuses(fits))}</p>" + as_html(summary(result, None))
+def overview_html(result: GroupedFitResult, *, compute: bool = True) -> str:
+    """Return what became of all groups and the summary; unless they may be computed, only what is there already."""
+    if compute:
+        result.compute()
+    return overview(result) if result.lazy else overview(result, Markup(as_html(summary(result, None))))
 
 
 def report_html(result: GroupedFitResult, index: Any) -> str:

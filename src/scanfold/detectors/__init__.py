@@ -37,3 +37,7 @@ __all__ = [
     "templates",
     "virtual_maps",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -32,3 +32,7 @@ BY_SUFFIX = {
 }
 
 __all__ = ["BY_SUFFIX", "export_csv", "export_hspy", "export_nexus", "export_tiff"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

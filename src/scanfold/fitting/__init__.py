@@ -27,6 +27,11 @@ __all__ = [
     "summary",
 ]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 __doc__ += table(STATISTICS)
 
 # A finished run of fits says which parameters the data do not tell apart.

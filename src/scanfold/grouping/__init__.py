@@ -36,4 +36,9 @@ __all__ = [
     "to_pixels",
 ]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 __doc__ += table(VARIABLES)

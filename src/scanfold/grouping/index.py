@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from scanfold._markup import overview
 from scanfold._paths import exists
 from scanfold.conventions import InputError, describe_input, fingerprint, is_url
 from scanfold.grouping._neighbour_kernels import SLACK, nearest, reach
@@ -69,6 +70,13 @@ class PositionIndex:
     def __len__(self) -> int:
         """Return how many positions there are."""
         return self.count
+
+    def __repr__(self) -> str:
+        labels = f", by {self.partition}" if self.partition else ""
+        return f"<grouping.PositionIndex: {self.count:,} positions in {self.units or 'no units'}{labels}; {self.path}>"
+
+    def _repr_html_(self) -> str:
+        return overview(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel without the tables, which are read again from the folder."""

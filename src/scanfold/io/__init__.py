@@ -20,6 +20,10 @@ from scanfold.io.verify import verify as verify_content
 __all__ = ["Description", "describe", "open_scan"]
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 def open_scan(
     path: str | os.PathLike[str],
     *,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import xarray as xr
 
+from scanfold._markup import element, overview, table
 from scanfold.conventions import InputError, fingerprint
 from scanfold.io.assemble import assemble, lazy
 from scanfold.io.formats import contents_of, existing, format_of, open_saved, saved
@@ -41,6 +42,14 @@ class Description:
     arrays: tuple[ArrayInfo, ...]
     scan: xr.Dataset | None
     problem: str = ""
+
+    def __repr__(self) -> str:
+        return f"<io.Description: {self.path}, {self.format}, {self.nbytes:,} bytes, {len(self.arrays)} arrays>"
+
+    def _repr_html_(self) -> str:
+        rows = [[a.name, str(a.shape), a.dtype, a.compression or "", a.units or ""] for a in self.arrays]
+        arrays = table(["array", "shape", "type", "compression", "units"], rows)
+        return overview(self, arrays, element("p", self.problem or self.command))
 
     @property
     def command(self) -> str:

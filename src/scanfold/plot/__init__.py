@@ -6,3 +6,7 @@ from scanfold.plot.spectrum import fit
 from scanfold.plot.waves import complex_image, patterns
 
 __all__ = ["complex_image", "fit", "parameter_map", "patterns", "quality"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -77,3 +77,7 @@ __all__ = [
     "sim_object_image",
     "zernike",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from scanfold._markup import overview
 from scanfold.conventions import InputError, InputTypeError, Var, unknown
 from scanfold.ptycho import forward, normalisation, probes
 from scanfold.ptycho.forward import Optics, Scan
@@ -242,6 +243,9 @@ class PtychoDataContainer:
         X = self._dataset["X"]
         there = [name for name in _BY_NAME if name in self._dataset]
         return f"PtychoDataContainer({len(self)} groups, X {X.shape} {X.dtype}; {', '.join(there)})"
+
+    def _repr_html_(self) -> str:
+        return overview(self, self._dataset)
 
 
 def _labelled(name: str, value: Any, shapes: list[tuple[int, ...]] | None = None) -> xr.DataArray:

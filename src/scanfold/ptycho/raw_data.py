@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from scanfold._markup import overview
 from scanfold.conventions import InputError, InputTypeError, provenance
 from scanfold.grouping import gather, plan_groups
 from scanfold.io import open_scan
@@ -216,6 +217,9 @@ class RawData:
         frames = self._dataset["diffraction"]
         there = [name for name, variable in FIELDS.items() if variable in self._dataset.variables]
         return f"RawData({frames.shape[0]} frames of {self.N} × {self.N}, {self.kind}; {', '.join(there)})"
+
+    def _repr_html_(self) -> str:
+        return overview(self, self._dataset)
 
     def generate_grouped_data(
         self,

@@ -18,6 +18,10 @@ from scanfold.report.page import report
 __all__ = ["report"]
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 class _Report(ModuleType):
     """The package as a callable."""
 

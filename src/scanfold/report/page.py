@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from scanfold._markup import Markup, element, image, page, section, table
 from scanfold.conventions import InputError, ScanError, describe_input, primary, provenance, versions
 from scanfold.fitting.results import parameter_names, summary
 from scanfold.io import open_scan
@@ -22,7 +23,6 @@ from scanfold.plot.overview import quality
 from scanfold.plot.positions import drawable, kept, scan_dims, thin
 from scanfold.plot.tally import tally
 from scanfold.report import figures, recipe, statistics, traces
-from scanfold.report.markup import Markup, element, image, page, section, table
 
 #: Bytes of all PNGs together; in base64 and with the text that stays below 5 MB.
 _IMAGES = 3_300_000

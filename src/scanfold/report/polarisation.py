@@ -10,8 +10,8 @@ from typing import Any
 
 import xarray as xr
 
+from scanfold._markup import Markup, element, image, page, section, table
 from scanfold.conventions import InputError
-from scanfold.report.markup import Markup, element, image, page, section, table
 from scanfold.report.page import write_page
 from scanfold.runs import open_store
 

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from scanfold._markup import number
 from scanfold.conventions import flags
 from scanfold.plot.positions import axis_of, scan_dims, words_of
-from scanfold.report.markup import number
 
 #: What each status means, for a reader who has not read the manual.
 MEANINGS = {

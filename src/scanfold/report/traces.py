@@ -9,8 +9,8 @@ from typing import Any
 
 import xarray as xr
 
+from scanfold._markup import Markup, element, image, table
 from scanfold.report import figures
-from scanfold.report.markup import Markup, element, image, table
 
 #: Which cells the histograms of this section show.
 GOOD = "r_squared > 0.9"

@@ -6,3 +6,7 @@ from scanfold.runs.store import on_finish, open_store, save
 from scanfold.runs.transpose import transpose_scan
 
 __all__ = ["FileRun", "FileTask", "on_finish", "open_store", "save", "transpose_scan", "writing"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["CountingArray", "assert_chunk_invariant", "peak_scan", "raise_if_computes", "synthetic_raw_data"]
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 @contextmanager
 def raise_if_computes() -> Iterator[None]:
     """Turn any Dask computation inside the block into an AssertionError.

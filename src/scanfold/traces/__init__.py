@@ -32,3 +32,7 @@ __all__ = [
     "register_model",
     "write_analysis_csv",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

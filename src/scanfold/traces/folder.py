@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
+from scanfold._markup import overview, table
 from scanfold._paths import local
 from scanfold.conventions import InputError, InputTypeError, ScanError, provenance, unknown
 from scanfold.fitting import STATUS
@@ -180,6 +181,15 @@ class FolderRun:
         done, total = self.progress
         failed = f", {len(self.failures)} failed" if self.failures else ""
         return f"<FolderRun {self.request.model_type}: {done} of {total} files{failed}, results in {self.out}>"
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for task in self._run.tasks:
+            entry, failure = self._run.entries.get(task), self._run.failures.get(task.source)
+            names = {str(code): name for name, code in self._run.flags.items()}
+            status = ", ".join(f"{n} {names.get(code, code)}" for code, n in (entry or {}).get("status", {}).items())
+            rows.append([task.source.name, entry["cells"] if entry else "", status or failure or "not yet fitted"])
+        return overview(self, table(["file", "cells", "status"], rows))
 
 
 def fit_folder(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from scanfold._markup import element, overview, table
 from scanfold.conventions import InputError, InputTypeError, unknown
 from scanfold.traces.kinetics import exponential_decay, maturation, maturation_blocked, trivial, two_stage
 
@@ -87,6 +88,16 @@ class TraceModel:
     def formula(self) -> str:
         """First lines of the function's docstring."""
         return (inspect.getdoc(self.function) or "").split("\n\n")[0]
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [n, v, *self.bounds[n], self.units.get(n, ""), "fixed" if n in self.fixed else ""]
+            for n, v in self.defaults.items()
+        ]
+        formula = element("pre", self.formula)
+        return overview(
+            f"TraceModel {self.name}", formula, table(["parameter", "start", "min", "max", "units", ""], rows)
+        )
 
 
 def exchange_trivial(p: Values) -> Values:

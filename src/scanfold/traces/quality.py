@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scanfold._markup import overview, table
 from scanfold.conventions import InputError, InputTypeError, unknown
 from scanfold.traces.discovery import result_stem
 from scanfold.traces.exchange import exchangeable
@@ -56,6 +57,10 @@ class Quality:
         return "\n".join([*lines, f"{self.doubted:.1f} % of the good have a reason for doubt"])
 
     __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        shares = table(["cells", "%"], self.shares.items())
+        return overview(str(self).splitlines()[0], shares, table(list(self.reasons), self.reasons.values.tolist()))
 
 
 def grade(r_squared: Any) -> Any:

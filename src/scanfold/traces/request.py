@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from scanfold._markup import overview, table
 from scanfold.conventions import InputError, InputTypeError, unknown
 from scanfold.traces.models import TraceModel, check_bounds, get_model
 
@@ -83,6 +84,10 @@ class FittingRequest:
     def varying(self) -> tuple[str, ...]:
         """The parameters that vary."""
         return tuple(n for n in self.model.names if n not in (self.fixed or ()))
+
+    def _repr_html_(self) -> str:
+        rows = [[n, p["value"], p["min"], p["max"], "" if p["vary"] else "fixed"] for n, p in self.params().items()]
+        return overview(f"FittingRequest {self.model_type}", table(["parameter", "start", "min", "max", ""], rows))
 
     def params(self) -> dict[str, dict[str, Any]]:
         """Return value, min, max and vary of each parameter, as `scanfold.fit` takes them."""

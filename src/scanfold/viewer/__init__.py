@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["explore", "serve"]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 #: Only this machine can reach the page.
 LOOPBACK = "127.0.0.1"
 
@@ -94,6 +99,19 @@ def require_panel() -> None:
         import panel  # noqa: F401
     except ImportError:
         raise InputError('exploring needs Panel; pip install "scanfold[explore]"') from None
+
+
+class Shown:
+    """What a notebook shows as its `page`."""
+
+    page: Any
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
+        import panel
+
+        if not panel.extension._loaded:
+            panel.extension(inline=True)  # from the notebook itself: no page of another server is asked for
+        return self.page._repr_mimebundle_(include, exclude)
 
 
 def serve(make_page: Callable[[], Any], *, title: str, port: int = 0, show: bool = True) -> None:

@@ -13,11 +13,11 @@ from bokeh.models import Span
 from scanfold.conventions import InputError, ScanError, flags
 from scanfold.plot import colours
 from scanfold.plot.positions import axis_of, indices, kept, readable, titled, words_of
-from scanfold.viewer import pictures
+from scanfold.viewer import Shown, pictures
 from scanfold.viewer.sources import Sources
 
 
-class Explorer:
+class Explorer(Shown):
     """A map and one position of it, linked.
 
     Parameters
@@ -63,6 +63,11 @@ class Explorer:
     def _has_patterns(self) -> bool:
         scan = self.sources.scan
         return scan is not None and scan.ndim == len(self.sources.dims) + 2
+
+    def __repr__(self) -> str:
+        maps = self.sources.maps
+        sizes = " × ".join(f"{d} {n}" for d, n in maps.sizes.items())
+        return f"<Explorer: {len(maps)} maps over {sizes}; at {self.position}>"
 
     @property
     def position(self) -> dict[str, int]:

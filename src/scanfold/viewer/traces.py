@@ -22,6 +22,7 @@ from scanfold.traces import (  # fmt: skip
     quality_chart,
 )
 from scanfold.traces.pictures import varied
+from scanfold.viewer import Shown
 
 #: Milliseconds between two looks at a run.
 GLANCE = 250
@@ -30,7 +31,7 @@ FIRST = 8
 ALL = "all cells"
 
 
-class TraceDesk:
+class TraceDesk(Shown):
     """Choose traces, fit them without waiting for it, look at the results.
 
     Parameters
@@ -79,6 +80,9 @@ class TraceDesk:
         self._open_file()
         self._show_model()
         self._show_results()
+
+    def __repr__(self) -> str:
+        return f"<TraceDesk: {len(self.files)} files in {self.folder}; {self.run or 'no run yet'}>"
 
     def _connect(self) -> None:
         self.file.param.watch(lambda _: self._open_file(), "value")

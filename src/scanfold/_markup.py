@@ -56,6 +56,19 @@ def number(value: float) -> str:
     return f"{value:.6g}" if value == value else "–"
 
 
+def overview(thing: object, *details: object) -> str:
+    """Return what a notebook shows of an object: its ``repr``, and below it tables or Datasets; nothing is computed.
+
+    Examples
+    --------
+    >>> overview("<bragg.Data: 3 groups>", table(["name"], [["a < b"]]))[:68]
+    '<div><p><strong>&lt;bragg.Data: 3 groups&gt;</strong></p><div class='
+    """
+    said = thing if isinstance(thing, str) else repr(thing)
+    shown = (d if isinstance(d, Markup) else Markup(d._repr_html_()) for d in details)  # type: ignore[attr-defined]
+    return element("div", element("p", element("strong", said)), *shown)
+
+
 def section(title: str, *children: object) -> Markup:
     """Return a section with its heading; empty without content."""
     content = join(children)
