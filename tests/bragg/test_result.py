@@ -158,7 +158,7 @@ def test_the_summary(grid):
             np.testing.assert_equal(frame[name][i], grid.fits[name].values[y, x])
         np.testing.assert_equal(frame["edge_err"][i], grid.fits["edge_stderr"].values[y, x])
     assert list(grid.summary("y == 5 and edge > 2.045")["index"]) == ["(5,9)"]
-    with pytest.raises(InputError, match="columns are index"):
+    with pytest.raises(InputError, match="it may use index"):
         grid.summary("nothing > 3")
     html = grid.summary_html("success")
     assert html.count("<tr") == 6

@@ -15,7 +15,7 @@ from scanfold._markup import Markup, overview
 from scanfold.bragg.indices import places_of, scan_dims
 from scanfold.bragg.measured import Measured, options_of
 from scanfold.conventions import InputError
-from scanfold.plot.positions import words_of
+from scanfold.plot.positions import rows_kept, words_of
 
 if TYPE_CHECKING:
     from scanfold.bragg.result import GroupedFitResult
@@ -46,13 +46,7 @@ def summary(result: GroupedFitResult, query: str | None) -> pd.DataFrame:
     frame.insert(list(frame.columns).index("nfev") + 1, "nvarys", len(options_of(maps)["stages"][-1]))
     for dim in dims if len(dims) == 2 else ():
         frame[dim] = maps[dim].values[[p[dim] for p in places]]
-    if query is not None:
-        try:
-            frame = frame.query(query)
-        except Exception as error:
-            names = ", ".join(map(str, frame.columns))
-            raise InputError(f"query {query!r}: {error}; columns are {names}") from None
-    return frame
+    return rows_kept(frame, query)
 
 
 def as_html(frame: pd.DataFrame) -> str:

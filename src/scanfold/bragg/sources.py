@@ -16,6 +16,7 @@ import xarray as xr
 from scanfold.bragg.naming import Key, Named, keys_of
 from scanfold.conventions import InputError, InputTypeError
 from scanfold.io.formats import existing
+from scanfold.plot.positions import rows_kept
 
 _TABLES = (".csv", ".txt", ".dat", ".tsv", ".asc")
 #: Dims of a stack that are positions; the one other dim is the time of flight.
@@ -227,18 +228,10 @@ def _queried(signal: Tables, query: str) -> Tables:
 
     named = signal.named
     assert named is not None
-    pairs = [dict(zip(("y", "x"), k, strict=True)) for k in named.keys if isinstance(k, tuple)]
-    columns: Any = pairs or {"i" if named.kind == "line" else "name": list(named.keys)}
-    frame = pd.DataFrame(columns)
-    try:
-        keep = np.asarray(frame.eval(query, local_dict={}, global_dict={}))
-        if keep.shape != (len(frame),) or keep.dtype != np.bool_ or "@" in query:
-            raise ValueError("it is no condition")
-    except Exception as error:
-        raise InputError(f"query {query!r}: {error}; it may use {', '.join(frame.columns)}") from None
-    if not keep.any():
+    names = ["y", "x"] if named.kind == "grid" else ["i" if named.kind == "line" else "name"]
+    places = rows_kept(pd.DataFrame(named.keys, columns=names), query).index
+    if not places.size:
         raise InputError(f"query {query!r} leaves no group")
-    places = np.flatnonzero(keep)
     return Tables([signal.items[i] for i in places], replace(named, keys=[named.keys[i] for i in places]))
 
 

@@ -19,6 +19,7 @@ from scanfold.fitting.block import FitBlock, columns
 from scanfold.fitting.components import Component
 from scanfold.fitting.parameters import ParameterTable
 from scanfold.fitting.status import STATUS
+from scanfold.plot.positions import rows_kept, scan_dims
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -188,16 +189,12 @@ def summary(fits: xr.Dataset, *, query: str | None = None) -> pd.DataFrame:
     front = [str(d) for d in loaded.dims]
     columns_ = [c for c in frame.columns if c not in front and c not in order]
     frame = frame[[*front, *order, *columns_]]
-    if query is not None:
-        try:
-            frame = frame.query(query)
-        except Exception as error:
-            raise InputError(f"query {query!r}: {error}; columns are {', '.join(map(str, frame.columns))}") from None
-    return frame
+    return rows_kept(frame, query)
 
 
 def parameter_names(fits: xr.Dataset) -> list[str]:
     """Return the names of the fitted parameters of a Dataset of fits."""
+    scan_dims(fits)
     names = [str(n) for n in fits.data_vars if f"{n}_stderr" in fits.data_vars]
     if not names or "status" not in fits:
         raise InputError(f"this Dataset holds no fits: it has {', '.join(map(str, fits.data_vars)) or 'no variables'}")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
 from scanfold.conventions import InputError, InputTypeError, flags, unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ def scan_dims(fits: xr.Dataset) -> tuple[str, ...]:
         If `fits` is no Dataset, or holds no variable.
     """
     if not isinstance(fits, xr.Dataset):
-        raise InputTypeError(f"fits is a {type(fits).__name__}; expected the Dataset that sf.fit returns")
+        hint = "; pass its .fits" if hasattr(fits, "fits") else ""
+        raise InputTypeError(f"fits is a {type(fits).__name__}; expected the Dataset that sf.fit returns{hint}")
     if not fits.data_vars:
         raise InputError("this Dataset holds no maps; expected the Dataset that sf.fit returns")
     first = fits["status"] if "status" in fits else fits[next(iter(fits.data_vars))]
@@ -108,10 +112,23 @@ def words_of(status: xr.DataArray) -> np.ndarray:
 
 def used_in(query: str, fits: xr.Dataset) -> list[str]:
     """Return the variables, coordinates and dims of `fits` that a query names; ``_err`` is short for ``_stderr``."""
-    text = re.sub(r"'[^']*'|\"[^\"]*\"", "", query)
-    tokens = list(dict.fromkeys(re.findall(r"[^\W\d]\w*", text)))
-    names = [re.sub("_err$", "_stderr", t) if t not in fits else t for t in tokens]
+    names = [_as_fits(t) if t not in fits else t for t in _tokens(query)]
     return [n for n in names if n in fits.variables or n in fits.dims]
+
+
+def _tokens(query: str) -> list[str]:
+    text = re.sub(r"'[^']*'|\"[^\"]*\"", "", query)
+    return list(dict.fromkeys(re.findall(r"[^\W\d]\w*", text)))
+
+
+def _as_fits(name: str) -> str:
+    """Return a name as fits spell it."""
+    return re.sub("_err$", "_stderr", re.sub("^r_squared$", "rsquared", name))
+
+
+def _as_tables(name: str) -> str:
+    """Return a name as tables of fits spell it."""
+    return re.sub("_stderr$", "_err", re.sub("^rsquared$", "r_squared", name))
 
 
 def kept(fits: xr.Dataset, query: str | None) -> xr.DataArray:
@@ -146,22 +163,58 @@ def kept(fits: xr.Dataset, query: str | None) -> xr.DataArray:
     shape = tuple(fits.sizes[d] for d in dims)
     if query is None:
         return xr.DataArray(np.ones(shape, bool), dims=dims)
+    _check(query)
+    frame = pd.DataFrame(_columns(fits, used_in(query, fits), dims, shape), index=pd.RangeIndex(int(np.prod(shape))))
+    return xr.DataArray(_fulfilled(frame, query, [*dims, *drawable(fits)]).reshape(shape), dims=dims)
+
+
+def rows_kept(table: pd.DataFrame, query: str | None) -> pd.DataFrame:
+    """Return the rows of a table of fits that a pandas query keeps; it may spell names as fits or as tables do.
+
+    Raises
+    ------
+    InputError
+        As `kept`.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"r_squared": [0.95, 0.5], "rate_stderr": [0.1, 0.2]})
+    >>> len(rows_kept(table, "rsquared > 0.9 and rate_err < 0.3"))
+    1
+    """
+    import pandas as pd
+
+    if query is None:
+        return table
+    _check(query)
+    names = [str(c) for c in table.columns]
+    known = {_as_fits(n): n for n in names} | {_as_tables(n): n for n in names} | {n: n for n in names}
+    used = {t: table[known[t]] for t in _tokens(query) if t in known}
+    return table[_fulfilled(pd.DataFrame(used, index=table.index), query, names)]
+
+
+def _check(query: object) -> None:
+    """Raise for what is no query, or would not mean what it says."""
     if not isinstance(query, str):
         raise InputTypeError(f"query is a {type(query).__name__}; expected a condition such as 'redchi < 2'")
     if "@" in query:
         raise InputError(f"query {query!r} uses @, a Python variable; write its value into the query")
     if re.search(r"\bstatus\b\s*[<>=!]=?\s*\d|\d\s*[<>=!]=?\s*\bstatus\b", query):
         raise InputError(f"query {query!r} compares status with a number; use its words, as in status == 'converged'")
-    frame = pd.DataFrame(_columns(fits, used_in(query, fits), dims, shape), index=pd.RangeIndex(int(np.prod(shape))))
+
+
+def _fulfilled(frame: pd.DataFrame, query: str, names: Iterable[str]) -> np.ndarray:
+    """Return in which rows a query holds, bool; `names` are those that it may use."""
     try:
-        mask: object = frame.eval(query, local_dict={}, global_dict={})
+        mask: Any = frame.eval(query, local_dict={}, global_dict={})
     except Exception as error:
-        names = ", ".join([*dims, *drawable(fits)])
-        raise InputError(f"query {query!r}: {error}; it may use {names}") from None
-    selected = np.asarray(mask)
+        raise InputError(f"query {query!r}: {error}; it may use {', '.join(names)}") from None
+    # whole numbers with gaps, such as fields of view, are neither more nor less where they are missing
+    selected = mask.to_numpy(bool, na_value=False) if str(getattr(mask, "dtype", "")) == "boolean" else np.asarray(mask)
     if selected.shape != (len(frame),) or selected.dtype != np.bool_:
         raise InputError(f"query {query!r} is no condition; expected one such as \"status == 'converged'\"")
-    return xr.DataArray(selected.reshape(shape), dims=dims)
+    return selected
 
 
 def _columns(
@@ -177,7 +230,7 @@ def _columns(
         values = words_of(array) if name == "status" and "flag_meanings" in array.attrs else array.values
         array = xr.DataArray(values, dims=array.dims)
         columns[name] = array.broadcast_like(everywhere).transpose(*dims).values.ravel()
-        columns[re.sub("_stderr$", "_err", name)] = columns[name]
+        columns[_as_tables(name)] = columns[name]
     return columns
 
 

@@ -10,11 +10,11 @@ import numpy as np
 from scanfold.conventions import InputError, unknown
 from scanfold.plot import colours, fit
 from scanfold.plot.axes import given_or_new
-from scanfold.plot.positions import plain
+from scanfold.plot.positions import plain, rows_kept
 from scanfold.traces.files import in_hours, load_analysis_csv
 from scanfold.traces.fit import frame_weights, select_cells
 from scanfold.traces.models import get_model
-from scanfold.traces.quality import FAIR, GOOD, grade, r_squared_of, select
+from scanfold.traces.quality import FAIR, GOOD, grade, r_squared_of
 from scanfold.traces.request import FittingRequest
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 #: Colours of good, fair and poor: green, orange, red, of those that colour-blind readers tell apart.
-GRADES = {"good": "#009e73", "fair": "#e69f00", "poor": "#d55e00"}
+GRADES = {"good": colours.COMPONENTS[1], "fair": colours.COMPONENTS[3], "poor": colours.BEST}
 BINS = 30
 
 
@@ -123,7 +123,7 @@ def position_scatter(results: pd.DataFrame, name: str, *, query: str | None = No
         raise InputError("the results have no position_x and position_y; traces with positions have them")
     values, label = _column(results, name, query)
     ax = given_or_new(ax)
-    chosen = results.index.isin(select(results, query).index)
+    chosen = results.index.isin(rows_kept(results, query).index)
     shown = np.full(len(results), np.nan)
     shown[chosen] = values
     known = np.isfinite(shown)
@@ -197,7 +197,7 @@ def export_plots(results: pd.DataFrame, folder: str | Path, *, query: str | None
     """
     from matplotlib.figure import Figure
 
-    select(results, query)
+    rows_kept(results, query)
     target = Path(folder).expanduser()
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -233,4 +233,4 @@ def _column(results: pd.DataFrame, name: str, query: str | None) -> tuple[Any, s
     kinds = set(results["model_type"])
     units = get_model(next(iter(kinds))).units.get(name, "") if len(kinds) == 1 else ""
     label = name if units in ("", "1") else f"{name} [{units}]"
-    return select(results, query)[name].to_numpy(float), plain(label)
+    return rows_kept(results, query)[name].to_numpy(float), plain(label)

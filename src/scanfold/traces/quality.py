@@ -241,26 +241,3 @@ def _table(results: Any) -> pd.DataFrame:
     if not isinstance(found, pd.DataFrame):
         raise InputTypeError(f"results is a {type(results).__name__}; expected a DataFrame, a FolderRun, or a path")
     return found
-
-
-def select(results: pd.DataFrame, query: str | None) -> pd.DataFrame:
-    """Return the rows that a pandas query keeps.
-
-    Raises
-    ------
-    InputError
-        If the query cannot be used.
-    """
-    if query is None:
-        return results
-    if not isinstance(query, str):
-        raise InputTypeError(f"query is a {type(query).__name__}; expected a condition such as 'r_squared > 0.9'")
-    if "@" in query:
-        raise InputError(f"query {query!r} uses @, a Python variable; write its value into the query")
-    try:
-        mask: Any = results.eval(query, local_dict={}, global_dict={})
-        kept = np.asarray(mask, bool).reshape(len(results))
-    except Exception as error:
-        names = ", ".join(map(str, results.columns))
-        raise InputError(f"query {query!r}: {error}; it may use {names}") from None
-    return results[kept]
