@@ -116,7 +116,7 @@ def gathered(folder: str, nsamples: int, way: str) -> Work:
     made = plan_groups(scan, nsamples=nsamples, gridsize=GRIDSIZE, K=K)
 
     def blocks() -> int:
-        groups = gather(scan, made, order="tile" if way == "tile" else "plan", batch=64)
+        groups = gather(scan, made, order="tile" if way == "tile" else "plan", chunks=64)
         frames = groups["diffraction"]
         return sum(frames[i : i + 64].values.shape[0] for i in range(0, nsamples, 64))
 

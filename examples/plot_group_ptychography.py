@@ -66,7 +66,7 @@ print(f"the last batch: {frames.shape}, {offsets.shape}")
 
 # %%
 picture = grouping.draw_groups(plan, scan)
-patterns = grouping.draw_patterns(groups)
+patterns = sf.plot.patterns(groups)
 
 # %%
 output = os.environ.get("SCANFOLD_EXAMPLES_OUTPUT")

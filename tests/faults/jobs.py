@@ -160,7 +160,7 @@ def _run_gather(folder: Path) -> Any:
     frames = opened(folder, ("position", "ky", "kx"))
     scan = frames.assign_coords(position_y=("position", y), position_x=("position", x))
     plan = grouping.plan_groups(scan, nsamples=1500, gridsize=2, enable_oversampling=True, K=10, seed=4)
-    return sf.save(grouping.gather(scan, plan, batch=25), folder / "out.zarr", progress=False)
+    return sf.save(grouping.gather(scan, plan, chunks=25), folder / "out.zarr", progress=False)
 
 
 def _make_simulate(folder: Path, form: str) -> None:

@@ -38,7 +38,7 @@ def test_frames_are_those_of_the_plan(scan, kept, tmp_path):
         sf.save(source, tmp_path / "scan.zarr", progress=False)
         source = sf.open_scan(tmp_path / "scan.zarr", format="ptycho")
     with raise_if_computes() if kept == "chunks" else dask.config.set():
-        groups = grouping.gather(source, plan, batch=16)
+        groups = grouping.gather(source, plan, chunks=16)
     for name in ("diffraction", "Y"):
         assert (groups[name].chunks is None) == (kept == "memory")
         np.testing.assert_array_equal(groups[name], scan[name].values[groups.nn_indices.values])
@@ -53,7 +53,7 @@ def test_frames_are_those_of_the_plan(scan, kept, tmp_path):
 def test_a_task_for_each_batch(scan, tmp_path):
     sf.save(scan.chunk(position=30), tmp_path / "scan.zarr", progress=False)
     source = sf.open_scan(tmp_path / "scan.zarr")
-    groups = grouping.gather(source, grouping.plan_groups(scan, nsamples=200, gridsize=2), batch=20)
+    groups = grouping.gather(source, grouping.plan_groups(scan, nsamples=200, gridsize=2), chunks=20)
     assert groups.diffraction.data.npartitions == 10
     (graph,) = dask.optimize(groups.diffraction.data)
     assert len(graph.__dask_graph__()) <= 20
@@ -78,7 +78,7 @@ def test_a_raster_with_two_scan_dims(kept, tmp_path):
     if kept == "store":
         sf.save(source, tmp_path / "scan.zarr", progress=False)
         source = sf.open_scan(tmp_path / "scan.zarr")
-    groups = grouping.gather(source, grouping.plan_groups(source, nsamples=50, gridsize=2), batch=8)
+    groups = grouping.gather(source, grouping.plan_groups(source, nsamples=50, gridsize=2), chunks=8)
     np.testing.assert_array_equal(groups.diffraction, frames.reshape(-1, 4, 4)[groups.nn_indices.values])
     np.testing.assert_array_equal(groups.position_x, x.ravel()[groups.nn_indices.values])
 
@@ -105,7 +105,7 @@ def test_a_raster_whose_rows_have_one_y_and_columns_one_x(kept, tmp_path, monkey
     )
     np.testing.assert_array_equal(plan.nn_indices, expected.nn_indices)
     assert plan.distance.attrs["units"] == "um"
-    groups = grouping.gather(source, plan, batch=8)
+    groups = grouping.gather(source, plan, chunks=8)
     np.testing.assert_array_equal(groups.diffraction, frames.reshape(-1, 4, 4)[groups.nn_indices.values])
     np.testing.assert_array_equal(groups.position_y, full[groups.nn_indices.values, 0])
     np.testing.assert_array_equal(groups.position_x, full[groups.nn_indices.values, 1])
@@ -126,12 +126,12 @@ def test_large_plans_travel_in_stores_not_in_graphs(scan, tmp_path, monkeypatch)
     sf.save(source, tmp_path / "scan.zarr", progress=False)
     opened, stored = sf.open_scan(tmp_path / "scan.zarr"), sf.open_scan(tmp_path / "plan.zarr")
     with raise_if_computes():
-        groups = grouping.gather(opened, stored, batch=16)
+        groups = grouping.gather(opened, stored, chunks=16)
     assert groups.position_y.chunks[0] == groups.diffraction.chunks[0] == (16,) * 12 + (8,)
     np.testing.assert_array_equal(groups.diffraction, scan.diffraction.values[plan.nn_indices.values])
     np.testing.assert_array_equal(groups.position_y, scan.position_y.values[plan.nn_indices.values])
     with raise_if_computes():
-        held = grouping.gather(opened.assign_coords(scan.coords), stored, batch=16)
+        held = grouping.gather(opened.assign_coords(scan.coords), stored, chunks=16)
     np.testing.assert_array_equal(held.relative_x, groups.relative_x)
     monkeypatch.setattr(module, "CARRIED", 800)
     with pytest.raises(InputError, match="'position_y' is in memory"):

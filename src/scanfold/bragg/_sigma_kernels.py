@@ -21,9 +21,8 @@ _jit = jit()
  TAPS_AT, DENSITY, PREPARED, HEAD_SIZE) = range(27)  # fmt: skip
 #: Which parameter plays which part of the whole model; −1 where there is none.
 (THICKNESS, NORM, TEMPERATURE, K, L0, T0, BG0) = range(7)
-ALPHA0 = BG0 + 5
 #: α0 α1 β0 β1 σ0 σ1 σ2; the width of a square response stands at σ0.
-ROLE_COUNT = ALPHA0 + 7
+ALPHA0 = BG0 + 5
 #: A phase: numbers, where its parts are, and which parameters play its parts.
 (WEIGHT, ATOMS, VOLUME, SPECIES, DISPLACEMENTS_AT, PLANES, PLANES_AT, TABLE_AT, CONTRAST, LENGTH_A, LENGTH_B, LENGTH_C,
  EXT_BLOCK, EXT_SPREAD, EXT_GRAIN, SANS, LOG_RATIO, PARAM_A, PARAM_B, PARAM_C, PARAM_BLOCK, PARAM_SPREAD, PARAM_GRAIN,

@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.report:
         from scanfold.report import report
 
-        report(found.dataset, arguments.report)
+        report(found.fits, arguments.report)
         print(f"wrote {arguments.report}")
     return 2 if found.failures else 0
 

@@ -10,14 +10,12 @@ import numpy.typing as npt
 import xarray as xr
 
 from scanfold.detectors.frames import pixel_steps
-from scanfold.plot.colours import COMPONENTS, DIVERGING, GREY
+from scanfold.plot.colours import BEST, COMPONENTS, DATA, GREY, STATUS
 from scanfold.plot.positions import plain, readable
 
-__all__ = ["DIVERGING", "GREY", "PALETTE", "Surface", "colour_bar", "new_figure", "pattern_scale", "scale_bar",
-           "unit_text"]  # fmt: skip
 Array = npt.NDArray[Any]
 #: Colours of clusters: Okabe and Ito's.
-PALETTE = (*COMPONENTS, "#d55e00", "#f0e442", "#000000")
+PALETTE = (*COMPONENTS, BEST, STATUS["at_bound"], DATA)
 #: How units are written in figures.
 _SYMBOLS = {"1/angstrom": "Å⁻¹", "1/nm": "nm⁻¹", "angstrom": "Å", "pixel": "px", "um": "µm", "dimensionless": ""}
 

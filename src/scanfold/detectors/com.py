@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from scanfold import _apply, _folds
+from scanfold import _apply
 from scanfold.conventions import InputError, InputTypeError, Var, record, table, unknown
 from scanfold.detectors.frames import (
     AXES,
@@ -19,6 +19,7 @@ from scanfold.detectors.frames import (
     frames_of,
     given_center,
     given_pixels,
+    pattern_sum,
     pixel_steps,
 )
 from scanfold.detectors.gates import ring_limits
@@ -192,18 +193,8 @@ def _circle(gate: Sequence[Any]) -> tuple[str, None, tuple[float, float]]:
 
 def _found_center(array: xr.DataArray, valid: xr.DataArray) -> xr.DataArray:
     """Find the centre in the mean pattern, by one more read."""
-    total = _folds.fold_scan(
-        _sum_frames, _sum, array.drop_vars(list(array.coords)), core_dims=AXES, output={}, token="sum", dtype="float64"
-    )  # fmt: skip
+    total = pattern_sum(array)
     return as_center(_apply.apply_whole(disc_center, total, valid, output={"axis": 2}, token="disc-center").data)
-
-
-def _sum_frames(frames: Array) -> Array:
-    return np.asarray(np.nansum(frames, axis=0, dtype=np.float64))
-
-
-def _sum(parts: list[Array]) -> Array:
-    return np.asarray(sum(parts))
 
 
 def _circle_maps(

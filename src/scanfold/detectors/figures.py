@@ -12,8 +12,6 @@ import numpy as np
 import xarray as xr
 
 from scanfold.detectors.canvas import (
-    DIVERGING,
-    GREY,
     PALETTE,
     Array,
     Surface,
@@ -23,6 +21,7 @@ from scanfold.detectors.canvas import (
     scale_bar,
     unit_text,
 )
+from scanfold.plot.colours import BEST, DIVERGING, GREY, LEFT_OUT, SEQUENTIAL
 
 #: Clusters side by side, arrows along the longer side of a quiver plot.
 COLUMNS, ARROWS = 8, 32
@@ -48,9 +47,9 @@ def montage(ds: xr.Dataset) -> Any:
     template = ds["template"].values
     limit = float(np.nanpercentile(np.abs(template[:, ds["used"].values]), 99.5)) or 1.0
     rows = (
-        (patterns, {"cmap": "magma", "vmin": 0, "vmax": float(np.nanmax(patterns))}, "log₁₀(1 + mean counts)"),
+        (patterns, {"cmap": SEQUENTIAL, "vmin": 0, "vmax": float(np.nanmax(patterns))}, "log₁₀(1 + mean counts)"),
         (template, {"cmap": DIVERGING, "vmin": -limit, "vmax": limit}, "template (norm 1)"),
-        (ds["gate"].values, {"cmap": "viridis", "vmin": 0, "vmax": 1}, "gate (weight)"),
+        (ds["gate"].values, {"cmap": SEQUENTIAL, "vmin": 0, "vmax": 1}, "gate (weight)"),
     )
     center = ds["center"].values
     for each in axes.flat:
@@ -63,7 +62,7 @@ def montage(ds: xr.Dataset) -> Any:
             ax.set_axis_on()
             ax.set(xticks=[], yticks=[])
             image = ax.imshow(values[number], interpolation="nearest", **options)
-            ax.plot(center[1], center[0], "+", color="#8c8c8c", markersize=6, markeredgewidth=0.7)
+            ax.plot(center[1], center[0], "+", color=LEFT_OUT, markersize=6, markeredgewidth=0.7)
             if row == 0:
                 ax.set_title(f"cluster {label}", fontsize="medium")
             if row == 2:
@@ -79,9 +78,9 @@ def mean_pattern(ds: xr.Dataset, number: int) -> Any:
     figure = new_figure(5.0, 4.3)
     ax = figure.add_subplot()
     values = np.log10(1 + np.maximum(ds["cluster_counts"].values[number], 0.0))
-    image = ax.imshow(values, cmap="magma", interpolation="nearest")
+    image = ax.imshow(values, cmap=SEQUENTIAL, interpolation="nearest")
     center = ds["center"].values
-    ax.plot(center[1], center[0], "+", color="#56b4e9", markersize=10)
+    ax.plot(center[1], center[0], "+", color=BEST, markersize=10)
     ax.set(title=f"mean of cluster {ds['cluster'].values[number]}", xlabel="kx [pixel]", ylabel="ky [pixel]")
     scale_bar(ax, *pattern_scale(ds))
     figure.colorbar(image, ax=ax, label="log₁₀(1 + mean counts)")
@@ -176,7 +175,7 @@ def quiver(ds: xr.Dataset, detector: str) -> Any:
     ey, ex = (ds[n].sel(detector=detector).values for n in ("Ey", "Ex"))
     magnitude = np.hypot(ex, ey)
     top = robust_top(magnitude)
-    image = surface.draw(ax, magnitude, cmap="viridis", vmin=0, vmax=top)
+    image = surface.draw(ax, magnitude, cmap=SEQUENTIAL, vmin=0, vmax=top)
     x, y, u, v = surface.arrows(ex, ey, ARROWS)
     step = surface.arrow_step(ARROWS)
     typical = robust_top(np.hypot(u, v))
@@ -229,7 +228,7 @@ def contrast_maps(ds: xr.Dataset) -> Any:
     figure.colorbar(image, ax=list(axes[:-1].flat), label="score", shrink=0.8)
     _assignment(figure, axes[-1, 0], surface, ds, labels)
     axes[-1, 1].set_axis_on()
-    image = surface.draw(axes[-1, 1], ds["confidence"].values, cmap="viridis", vmin=0, vmax=1, bar=False)
+    image = surface.draw(axes[-1, 1], ds["confidence"].values, cmap=SEQUENTIAL, vmin=0, vmax=1, bar=False)
     axes[-1, 1].set_title("confidence", fontsize="medium")
     figure.colorbar(image, ax=axes[-1, 1], shrink=0.8)
     return figure

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from scanfold import _folds
 from scanfold.conventions import InputError, InputTypeError, primary
 
 #: Detector dimensions, rows first.
@@ -136,6 +137,22 @@ def radius_map(shape: Sequence[int], center: npt.ArrayLike) -> Array:
     cy, cx = np.asarray(center, np.float64)
     distance: Array = np.hypot(np.arange(shape[0])[:, None] - cy, np.arange(shape[1])[None] - cx)
     return distance
+
+
+def pattern_sum(array: xr.DataArray) -> xr.DataArray:
+    """Return the sum of all frames (ky, kx), where NaN counts for nothing; lazy, by one read, if the scan is."""
+    bare = array.drop_vars(list(array.coords))
+    return _folds.fold_scan(
+        _sum_of_frames, _sum_of_parts, bare, core_dims=AXES, output={}, token="pattern-sum", dtype="float64"
+    )
+
+
+def _sum_of_frames(frames: Array) -> Array:
+    return np.asarray(np.nansum(frames, axis=0, dtype=np.float64))
+
+
+def _sum_of_parts(parts: list[Array]) -> Array:
+    return np.asarray(sum(parts))
 
 
 def beam_region(mean: Array, valid: Array) -> Array:

@@ -19,7 +19,6 @@ TYPES = ("hard", "soft", "smooth_first")
 COVERED = 0.1
 #: Coverage of a gate that tells clusters apart.
 HEALTHY = (0.1, 0.4)
-_GATE = ("gate", "cluster", *AXES)
 VARIABLES = (
     Var("gate", ("cluster", *AXES), "float64", "gate: weight of each pixel"),
     Var("union", AXES, "float64", "largest gate at each pixel"),

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from scanfold import _folds
 from scanfold.conventions import InputError
 from scanfold.detectors.calibration import pixel_size_from_points
-from scanfold.detectors.frames import AXES, Array, disc_center, frames_of, given_center, pair, radius_map
+from scanfold.detectors.frames import AXES, Array, disc_center, frames_of, given_center, pair, pattern_sum, radius_map
+from scanfold.plot import colours
 
 #: Radii of the guiding circles, as shares of the distance to the farthest pixel.
 RINGS = (0.2, 0.4, 0.6, 0.8)
@@ -44,7 +44,7 @@ class Clicks:
         self.figure = _window() if figure is None else figure
         self.axes = self.figure.add_subplot()
         shown = np.log1p(np.maximum(np.nan_to_num(mean), 0.0))
-        self.axes.imshow(shown, cmap="viridis")
+        self.axes.imshow(shown, cmap=colours.SEQUENTIAL)
         self.axes.set_title(title)
         self.axes.set_xlabel("kx (pixel)")
         self.axes.set_ylabel("ky (pixel)")
@@ -211,22 +211,11 @@ def _mean_and_center(scan: Any, center: Any, figure: Any) -> tuple[Array, tuple[
     else:
         array, _ = frames_of(scan)
         given = given_center(center, array)
-        bare = array.drop_vars(list(array.coords))
-        parts = _folds.fold_scan(
-            _sum, _total, bare, core_dims=AXES, output={}, token="interactive-sum", dtype="float64"
-        ).compute()  # fmt: skip
+        total = pattern_sum(array).values
         count = np.prod([array.sizes[d] for d in array.dims if d not in AXES])
-        mean, valid = parts.values / count, np.ones(parts.shape, bool)
+        mean, valid = total / count, np.ones(total.shape, bool)
         known = disc_center(mean, valid) if given is None else given.values
     return mean, (float(known[0]), float(known[1]))
-
-
-def _sum(frames: Array) -> Array:
-    return np.asarray(np.nansum(frames, axis=0, dtype=np.float64))
-
-
-def _total(parts: list[Array]) -> Array:
-    return np.asarray(sum(parts))
 
 
 def _in_notebook() -> bool:

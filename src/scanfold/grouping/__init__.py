@@ -11,7 +11,7 @@ from scanfold.grouping.groups import VARIABLES
 from scanfold.grouping.index import PositionIndex, index_positions, open_index
 from scanfold.grouping.layouts import convert_layout, cut_patches, to_legacy_dict
 from scanfold.grouping.overlap import coverage, disc_overlap, overlap_metrics
-from scanfold.grouping.pictures import draw_groups, draw_patterns
+from scanfold.grouping.pictures import draw_groups
 from scanfold.grouping.plan import plan_groups
 from scanfold.grouping.positions import to_pixels
 from scanfold.grouping.split import kfold, split
@@ -23,7 +23,6 @@ __all__ = [
     "cut_patches",
     "disc_overlap",
     "draw_groups",
-    "draw_patterns",
     "gather",
     "index_positions",
     "iter_batches",

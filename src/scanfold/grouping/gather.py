@@ -35,7 +35,7 @@ COORDINATES = (
 
 
 def gather(
-    scan: xr.Dataset | xr.DataArray, plan: xr.Dataset, *, order: str = "tile", batch: int | None = None
+    scan: xr.Dataset | xr.DataArray, plan: xr.Dataset, *, order: str = "tile", chunks: int | None = None
 ) -> xr.Dataset:
     """Gather the frames of planned groups, lazily: a task for each batch of groups reads each of its frames once.
 
@@ -49,8 +49,8 @@ def gather(
         "tile" puts groups that are near each other one after the other, so that a batch reads few chunks of the
         file; the coordinate ``group`` is the number in the plan. "plan" keeps the plan's order, as do large plans
         that are read from a store.
-    batch : int, optional
-        Groups in a task; about 32 MiB of frames by default.
+    chunks : int, optional
+        Groups in a chunk, which is a task; about 32 MiB of frames by default.
 
     Returns
     -------
@@ -95,7 +95,7 @@ def gather(
     chosen = _ordered(plan, holder, order, sizes)
     names = [n for n in (str(frames.name or "diffraction"), "Y") if n in holder]
     each = max(holder[n].nbytes for n in names) // max(1, count) * plan.sizes["channel"]
-    step = min(batch or max(1, TARGET // max(1, each)), plan.sizes["group"])
+    step = min(chunks or max(1, TARGET // max(1, each)), plan.sizes["group"])
     if chosen["nn_indices"].chunks is not None:  # once for all variables, so that their batches are the same
         chosen = chosen.chunk(group=step)
     out = xr.Dataset(coords=_coordinates(holder, chosen, sizes, step))

@@ -176,7 +176,7 @@ def dataset(groups: Groups, count: int, units: str, provenance: str) -> xr.Datas
     plan = xr.Dataset({v.name: (*found[v.name], v.attrs()) for v in VARIABLES})
     if units:
         plan["distance"].attrs["units"] = units
-    plan.attrs = {"n_positions": count, "provenance": provenance}
+    plan.attrs = {"primary": "nn_indices", "n_positions": count, "provenance": provenance}
     return plan
 
 

@@ -81,12 +81,19 @@ def make_options(
     return Options(**{**vars(options), "K": found})
 
 
-def whole(name: str, value: Any, least: int) -> int:
-    """Return a whole number, at least `least`."""
+def whole(name: str, value: object, least: int = 1) -> int:
+    """Return a whole number from `least` on.
+
+    Examples
+    --------
+    >>> whole("gridsize", 0)
+    Traceback (most recent call last):
+    scanfold.conventions.InputError: gridsize=0; expected a whole number, at least 1
+    """
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise InputTypeError(f"{name}={value!r} is a {type(value).__name__}; expected a whole number")
+        raise InputTypeError(f"{name}={value!r} is a {type(value).__name__}; expected a whole number, at least {least}")
     if value < least:
-        raise InputError(f"{name}={value}; expected at least {least}")
+        raise InputError(f"{name}={value}; expected a whole number, at least {least}")
     return int(value)
 
 

@@ -1,4 +1,4 @@
-"""Pictures: where the groups lie and how often each position is in one, and frames on a logarithmic scale."""
+"""Where the groups lie, and how often each position is in one."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from scanfold.conventions import InputError, primary
+from scanfold.conventions import InputError
 from scanfold.grouping.overlap import coverage
 from scanfold.grouping.positions import positions_of
+from scanfold.plot import colours
+from scanfold.plot.axes import given_or_new
 
 
 def draw_groups(plan: xr.Dataset, positions: Any, *, number: int = 12, ax: Any = None) -> Any:
@@ -38,15 +40,10 @@ def draw_groups(plan: xr.Dataset, positions: Any, *, number: int = 12, ax: Any =
     >>> draw_groups(plan_groups(points, nsamples=30, gridsize=2), points).get_title()
     '30 groups of 4; 7... % of 100 positions are in one'
     """
-    import matplotlib.pyplot as plt
-
-    from scanfold.plot import colours
-
     y, x = (a.values for a in positions_of(positions))
     if y.size != plan.attrs["n_positions"]:
         raise InputError(f"the plan is of {plan.attrs['n_positions']} positions, and there are {y.size}")
-    if ax is None:
-        _, ax = plt.subplots(figsize=(6.4, 5.6), layout="constrained")
+    ax = given_or_new(ax)
     seen = coverage(plan)
     count = seen["count"].values
     size = np.clip(8000 / y.size, 1, 24)
@@ -66,51 +63,6 @@ def draw_groups(plan: xr.Dataset, positions: Any, *, number: int = 12, ax: Any =
         f"{100 * float(seen['fraction']):.0f} % of {y.size} positions are in one"
     )
     return ax
-
-
-def draw_patterns(scan: xr.Dataset | xr.DataArray, *, number: int = 8) -> Any:
-    """Draw frames on one logarithmic scale, spread evenly over a scan, or the members of the first groups.
-
-    Parameters
-    ----------
-    scan : Dataset or DataArray
-        A scan (position | ky, kx), of which `number` frames are drawn, or gathered groups, a row for each of two.
-    number : int
-        How many frames of a scan.
-
-    Returns
-    -------
-    matplotlib Figure
-    """
-    import matplotlib.pyplot as plt
-    from matplotlib.colors import LogNorm
-
-    frames = primary(scan)
-    if frames.ndim == 4:
-        shown, columns = frames[:2].values.reshape(-1, *frames.shape[2:]), frames.shape[1]
-        titles = [f"group {g}, channel {c}" for g in range(min(2, frames.shape[0])) for c in range(columns)]
-    else:
-        chosen = np.unique(np.linspace(0, frames.shape[0] - 1, number).astype(int))
-        shown, columns = frames[chosen].values, min(4, chosen.size)
-        titles = [f"{frames.dims[0]} {i}" for i in chosen]
-    if frames.attrs.get("kind") == "amplitude":
-        shown = shown.astype(float) ** 2
-    top = float(np.nanmax(shown))
-    if not top > 0:
-        raise InputError("the frames that would be drawn hold no intensity; draw others: scan.isel(position=…)")
-    rows = -(-len(shown) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(2.1 * columns + 1, 2.3 * rows), layout="constrained", squeeze=False
-    )
-    for ax in axes.ravel():
-        ax.set_axis_off()
-    bottom = max(top * 1e-6, float(np.min(shown[shown > 0])))
-    norm = LogNorm(bottom, top)
-    for ax, frame, title in zip(axes.ravel(), shown, titles, strict=False):
-        image = ax.imshow(np.maximum(frame, bottom), norm=norm, cmap="magma")
-        ax.set_title(title, fontsize=8)
-    figure.colorbar(image, ax=axes, label="intensity")
-    return figure
 
 
 def _whole(most: int) -> list[int]:

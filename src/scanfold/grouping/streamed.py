@@ -109,5 +109,5 @@ def _streamed(index: PositionIndex, options: Options, provenance: str) -> xr.Dat
             plan[spec.name] = made
     if index.units:
         plan["distance"].attrs["units"] = index.units
-    plan.attrs = {"n_positions": len(index), "provenance": provenance}
+    plan.attrs = {"primary": "nn_indices", "n_positions": len(index), "provenance": provenance}
     return plan

@@ -12,7 +12,7 @@ from scanfold._jit_kernels import jit
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _W0, _W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 _LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
-_UNIT32, _UNIT53 = 2.0**-32, 2.0**-53
+_UNIT32 = 2.0**-32
 #: Mean from which Poisson numbers are drawn by rejection.
 _REJECTION = 10.0
 _LOG_FACTORIAL = np.array([math.lgamma(k + 1.0) for k in range(128)])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from scanfold.conventions import InputError, InputTypeError
+from scanfold.grouping.options import whole
 
 #: Numbers from here on are taken for infinite: amplitudes are float32.
 HUGE = 1e36
@@ -83,22 +84,6 @@ class TrainingConfig:
         whole("n_groups", self.n_groups)
         whole("neighbor_count", self.neighbor_count)
         positive("nphotons", self.nphotons)
-
-
-def whole(name: str, value: object, least: int = 1) -> int:
-    """Return a whole number from `least` on.
-
-    Examples
-    --------
-    >>> whole("gridsize", 0)
-    Traceback (most recent call last):
-    scanfold.conventions.InputError: gridsize=0; expected a whole number, at least 1
-    """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise InputTypeError(f"{name}={value!r}; expected a whole number, at least {least}")
-    if value < least:
-        raise InputError(f"{name}={value}; expected a whole number, at least {least}")
-    return int(value)
 
 
 def positive(name: str, value: object, *, zero: bool = False) -> float:

@@ -14,9 +14,10 @@ import xarray as xr
 from scanfold import _apply
 from scanfold._apply import apply_kernel, count_along
 from scanfold.conventions import InputError, Var, unknown
+from scanfold.grouping.options import whole
 from scanfold.ptycho import _diffraction_kernels as kernels
 from scanfold.ptycho import objects
-from scanfold.ptycho.config import positive, whole
+from scanfold.ptycho.config import positive
 
 DIFFRACTION = Var("diffraction", ("position", "ky", "kx"), "float32", "diffraction amplitude")
 COUNTS = Var("diffraction", ("position", "ky", "kx"), "uint32", "photons on the detector", "count")

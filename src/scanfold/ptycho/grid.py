@@ -10,8 +10,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from scanfold.conventions import InputError, InputTypeError, Var, record
+from scanfold.grouping.options import whole
 from scanfold.ptycho import _position_kernels, forward, objects, probes
-from scanfold.ptycho.config import positive, streams, whole
+from scanfold.ptycho.config import positive, streams
 from scanfold.ptycho.forward import Detector, Optics, Scan
 from scanfold.ptycho.objects import sim_object_image
 from scanfold.ptycho.positions import CUT

@@ -12,7 +12,8 @@ import xarray as xr
 
 from scanfold import _apply
 from scanfold.conventions import InputError, InputTypeError, Var
-from scanfold.ptycho.config import positive, whole
+from scanfold.grouping.options import whole
+from scanfold.ptycho.config import positive
 
 #: What `compute_dataset_intensity_stats` returns.
 STATS = (

@@ -14,8 +14,9 @@ import xarray as xr
 from scanfold import _apply
 from scanfold._apply import apply_kernel, count_along
 from scanfold.conventions import InputError, InputTypeError, Var, unknown
+from scanfold.grouping.options import whole
 from scanfold.ptycho import _object_kernels as kernels
-from scanfold.ptycho.config import positive, streams, whole
+from scanfold.ptycho.config import positive, streams
 
 DIMS = ("object_y", "object_x")
 OBJECT = Var("object", DIMS, "complex64", "transmission of the object", "1")

@@ -12,8 +12,9 @@ import xarray as xr
 
 from scanfold._apply import apply_kernel, count_along
 from scanfold.conventions import InputError, Var, unknown
+from scanfold.grouping.options import whole
 from scanfold.ptycho import _position_kernels as kernels
-from scanfold.ptycho.config import positive, streams, whole
+from scanfold.ptycho.config import positive, streams
 
 #: True positions, and nominal ones where they differ.
 POSITIONS = (

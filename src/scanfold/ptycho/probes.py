@@ -11,7 +11,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from scanfold.conventions import InputError, InputTypeError
-from scanfold.ptycho.config import positive, whole
+from scanfold.grouping.options import whole
+from scanfold.ptycho.config import positive
 
 Array = npt.NDArray[Any]
 

@@ -8,8 +8,9 @@ import numpy as np
 import xarray as xr
 
 from scanfold.conventions import InputError, InputTypeError, record
+from scanfold.grouping.options import whole
 from scanfold.ptycho import forward, objects, probes
-from scanfold.ptycho.config import ModelConfig, TrainingConfig, positive, streams, whole
+from scanfold.ptycho.config import ModelConfig, TrainingConfig, positive, streams
 from scanfold.ptycho.forward import Detector, Optics, Scan
 from scanfold.ptycho.positions import EAGER, given, scan_positions
 

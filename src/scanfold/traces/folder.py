@@ -122,7 +122,7 @@ class FolderRun:
         return gather(self.paths)
 
     @property
-    def dataset(self) -> xr.Dataset:
+    def fits(self) -> xr.Dataset:
         """The results as a labelled Dataset over ``cell``: each parameter and its error, with units, and ``status``."""
         from scanfold.traces.dataset import to_dataset
 
@@ -134,33 +134,14 @@ class FolderRun:
         """Judge the fits that are finished; see `scanfold.traces.quality`."""
         return quality(self.results, self.request)
 
-    def export_plots(self, folder: str | Path, *, query: str | None = None) -> list[Path]:
+    def export_plots(self, out: str | Path, *, query: str | None = None) -> list[Path]:
         """Write the quality chart, histograms and maps of positions as PNG files; see `export_plots`."""
-        return export_plots(self.results, folder, query=query)
+        return export_plots(self.results, out, query=query)
 
     def plot_trace(self, file: str | int, cell: str | int, *, axes: Any = None) -> Any:
-        """Draw a trace, its fit and the residual.
-
-        Parameters
-        ----------
-        file : str or int
-            Name or place of a file of traces.
-        cell : str or int
-            Label of a cell, or its place among those that were fitted.
-        axes : pair of matplotlib Axes, optional
-            Where to draw; otherwise a new figure.
-
-        Returns
-        -------
-        matplotlib Figure
-
-        Raises
-        ------
-        InputError
-            If the file is not finished, or there is no such cell.
-        """
+        """Draw a trace of a file (its name or place), its fit and the residual; see `scanfold.traces.plot_trace`."""
         (path,) = _choose(self.files, [file])
-        fits = self.dataset
+        fits = self.fits
         here = fits.isel(cell=fits["source"].values == str(path))
         if not here.sizes["cell"]:
             raise InputError(f"{path.name} has no results; it is of: {', '.join(p.name for p in self.paths)}")

@@ -144,7 +144,7 @@ def plot_trace(fits: xr.Dataset, cell: int | str, *, axes: Any = None) -> Any:
     Parameters
     ----------
     fits : Dataset
-        ``FolderRun.dataset``, or a part of it: its coordinate ``source`` says where the traces are.
+        ``FolderRun.fits``, or a part of it: its coordinate ``source`` says where the traces are.
     cell : int or str
         Place along ``cell``, or label.
     axes : pair of matplotlib Axes, optional
@@ -174,15 +174,15 @@ def plot_trace(fits: xr.Dataset, cell: int | str, *, axes: Any = None) -> Any:
     return fit(named, trace, model=request.model.function, weights=frame_weights(trace, request), axes=axes, cell=0)
 
 
-def export_plots(results: pd.DataFrame, folder: str | Path, *, query: str | None = None) -> list[Path]:
+def export_plots(results: pd.DataFrame, out: str | Path, *, query: str | None = None) -> list[Path]:
     """Write PNG files: ``quality``, ``<parameter>`` and, where cells have places, ``<parameter>_positions``.
 
     Parameters
     ----------
     results : DataFrame
         Of one model.
-    folder : str or Path
-        Made if it is not there.
+    out : str or Path
+        The folder; made if it is not there.
     query : str, optional
         Which cells the histograms show; see `parameter_histogram`.
 
@@ -198,7 +198,7 @@ def export_plots(results: pd.DataFrame, folder: str | Path, *, query: str | None
     from matplotlib.figure import Figure
 
     rows_kept(results, query)
-    target = Path(folder).expanduser()
+    target = Path(out).expanduser()
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
