@@ -25,8 +25,12 @@ def scan(tmp_path):
 def test_plan_frames_and_picture(scan, tmp_path, capsys):
     out, frames, picture = tmp_path / "plan.zarr", tmp_path / "groups.zarr", tmp_path / "groups.png"
     arguments = ["--nsamples", "20", "--gridsize", "2", "--seed", "3", "--partition", "object_index", "--no-progress"]
-    code = main(["group", str(scan), *arguments, "--out", str(out), "--gather", str(frames), "--plot", str(picture)])
+    code = main(["group", str(scan), *arguments, "--out", str(out), "--gather", str(frames), "--plot", str(picture),
+                 "--report", str(tmp_path / "groups.html")])  # fmt: skip
     assert code == 0
+    page = (tmp_path / "groups.html").read_text()
+    assert "positions in a group" in page
+    assert page.count("<img") == 2  # the groups on the scan, and how far their members are
     assert "20 groups of 4, " in capsys.readouterr().out
     opened = sf.open_scan(scan, format="ptycho")
     expected = grouping.plan_groups(opened, nsamples=20, gridsize=2, seed=3, partition="object_index")

@@ -17,8 +17,9 @@ SMALL = ["simulate", "--n-images", "20", "--size", "80", "--N", "16", "--nphoton
 def test_it_writes_what_the_library_computes(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     argv = [*SMALL, "--object", "grf", "--phase", "--jitter", "0.5", "--gridsize", "2", "--buffer", "12"]
-    assert main([*argv, "--out", "sim.zarr", "--plot", "sim.png", "--no-progress"]) == 0
-    assert capsys.readouterr().out.splitlines() == ["wrote sim.zarr", "wrote sim.png"]
+    assert main([*argv, "--out", "sim.zarr", "--plot", "sim.png", "--report", "sim.html", "--no-progress"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["wrote sim.zarr", "wrote sim.png", "wrote sim.html"]
+    assert "photons in a frame" in (tmp_path / "sim.html").read_text()
     expected = ptycho.generate_simulated_data(
         ptycho.grf(80, 3, phase=True), ptycho.default_probe(16), n_images=20, nphotons=1e5, gridsize=2, buffer=12.0,
         jitter=0.5, seed=3,

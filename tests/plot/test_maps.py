@@ -193,6 +193,31 @@ def test_metadata_is_drawn_as_it_stands():
     assert ax.figure.axes[1].get_ylabel() == r"\$\frac{bad\$ [\$]"
 
 
+def placed(count: int = 20) -> xr.Dataset:
+    rng = np.random.default_rng(4)
+    coords = {n: ("position", rng.uniform(0, 9, count), {"units": "um"}) for n in ("position_y", "position_x")}
+    return xr.Dataset({"center": ("position", rng.uniform(1, 2, count))}, coords=coords)
+
+
+def test_free_positions_are_points_where_they_are():
+    fits = placed()
+    fits["center"][3] = np.nan
+    ax = parameter_map(fits, "center", query="position_x > 1", ax=axes())
+    grey, drawn = ax.collections
+    keep = (fits["position_x"] > 1).values & np.isfinite(fits["center"].values)
+    where = np.stack([fits["position_x"], fits["position_y"]], axis=1)
+    np.testing.assert_array_equal(drawn.get_offsets(), where[keep])
+    np.testing.assert_array_equal(drawn.get_array(), fits["center"].values[keep])
+    np.testing.assert_array_equal(grey.get_offsets(), where[~keep])
+    assert ax.get_xlabel() == "position_x [um]"
+    assert ax.get_aspect() == 1.0
+    assert not parameter_map(fits, "center", kind="line", ax=axes()).collections
+    with pytest.raises(InputError, match="needs the coordinates position_y and position_x along 'position'"):
+        parameter_map(fits.drop_vars("position_y"), "center", kind="points")
+    with pytest.raises(InputError, match="needs one scan dim"):
+        parameter_map(grid(), "center", kind="points")
+
+
 def test_a_map_of_nothing_is_grey():
     fits = grid().where(False)
     ax = parameter_map(fits, "center", ax=axes())

@@ -152,7 +152,7 @@ def test_a_scan_that_changed_or_was_cut_is_not_taken_for_the_one_fitted(scan_fil
     fits = sf.fit(part, lmfit.models.GaussianModel(), dim="energy").compute()
     found = sources(fits, None, None)
     assert found.scan is None
-    assert "pass data=" in found.note
+    assert "data=…" in found.note
     explorer = sf.explore(fits, part)
     assert explorer._curve({"y": 0, "x": 0}, part.isel(y=0, x=0).compute()).shape == (80,)
 

@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="STORE", help="store of the plan (zarr)")
     parser.add_argument("--gather", metavar="STORE", help="also write the frames of the groups")
     parser.add_argument("--plot", metavar="PATH", help="also draw the positions and groups")
+    parser.add_argument("--report", metavar="PATH", help="also write an HTML report")
     clusters.add_arguments(parser)
     parser.add_argument("--no-progress", action="store_true", help="keep quiet")
 
@@ -47,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     from scanfold.grouping import gather, plan_groups
     from scanfold.runs import save
 
-    for name in ("out", "gather", "plot"):
+    for name in ("out", "gather", "plot", "report"):
         path = getattr(arguments, name)
         if path and not is_url(path) and not Path(path).absolute().parent.is_dir():
             raise InputError(f"--{name} {path}: there is no folder {Path(path).parent}")
@@ -75,6 +76,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.plot:
         _draw(plan, scan, arguments.plot)
         print(f"wrote {arguments.plot}")
+    if arguments.report:
+        from scanfold.report import report
+
+        # an index has no coordinates to draw the groups on
+        print(f"wrote {report(saved, arguments.report, scan if hasattr(scan, 'variables') else None)}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""``scanfold report``: one HTML page about the fits in a store, or about a polarisation map."""
+"""``scanfold report``: one HTML page about what is in a store, or about a polarisation map."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 from scanfold.conventions import is_url
 
-HELP = "write one self-contained HTML page about the fits in a store, or a polarisation map"
+HELP = "write one self-contained HTML page about fits, maps, simulated patterns, groups or a polarisation map"
 EXAMPLE = "scanfold report fits.zarr --out fits.html"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    parser.add_argument("store", help="what `scanfold fit` or `scanfold polar-map` wrote")
+    parser.add_argument("store", help="what a command or sf.save wrote: a store, or the folder of a polarisation map")
     parser.add_argument("--out", metavar="PATH", help="page to write (default: beside the store, or in the folder)")
 
 

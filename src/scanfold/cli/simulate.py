@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, metavar="S", help="of all that is random (default: %(default)s)")
     clusters.add_arguments(parser)
     add("--plot", metavar="PNG", help="also draw object, probe and some frames")
+    add("--report", metavar="PATH", help="also write an HTML report")
     add("--no-progress", action="store_true", help="keep quiet")
 
 
@@ -69,6 +70,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.plot:
         draw(sim, Path(arguments.plot))
         print(f"wrote {arguments.plot}")
+    if arguments.report:
+        from scanfold.report import report
+
+        print(f"wrote {report(sim, arguments.report)}")
     return 0
 
 
@@ -122,6 +127,6 @@ def _check(arguments: argparse.Namespace) -> None:
     for name, value, valid in (("--object", arguments.object, _OBJECTS), ("--pattern", arguments.pattern, _PATTERNS)):
         if value not in valid:
             raise unknown(name, value, valid)
-    for name, given in (("--out", arguments.out), ("--plot", arguments.plot)):
+    for name, given in (("--out", arguments.out), ("--plot", arguments.plot), ("--report", arguments.report)):
         if given and not is_url(given) and not Path(given).absolute().parent.is_dir():
             raise InputError(f"{name} {given}: there is no folder {Path(given).parent}")

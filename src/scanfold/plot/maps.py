@@ -1,4 +1,4 @@
-"""Maps of one variable over the scan: an image, a line with its errors, or bars."""
+"""Maps of one variable over the scan: an image, coloured points, a line with its errors, or bars."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from scanfold.plot import colours
 from scanfold.plot.axes import given_or_new
 from scanfold.plot.positions import Axis, axis_of, drawable, kept, plain, scan_dims, titled, used_in
 
-_KINDS = ("auto", "image", "line", "bars")
+_KINDS = ("auto", "image", "points", "line", "bars")
+#: Coordinates of free positions.
+_PLACES = ("position_y", "position_x")
 #: Characters of a name at a tick.
 _LONGEST = 18
 _Array = npt.NDArray[np.float64]
@@ -43,14 +45,15 @@ def parameter_map(
         A pandas query on the variables and coordinates at each position, such as
         ``"status == 'converged' and redchi < 2"``. Positions that it leaves out, and those without a
         fitted value, are grey.
-    kind : {"auto", "image", "line", "bars"}
-        An image for two scan dims; for one, bars where its positions are named and else a line, both with
-        one standard error.
+    kind : {"auto", "image", "points", "line", "bars"}
+        An image for two scan dims. For one: coloured points at the coordinates ``position_y`` and ``position_x`` of
+        free positions; bars where positions are named, and else a line, both with one standard error.
     ax : matplotlib Axes, optional
         Where to draw; otherwise a new figure.
     **kw
-        For `Axes.imshow` or `Axes.pcolormesh`, `Axes.plot`, or `Axes.bar`. Without ``vmin`` and ``vmax`` the
-        colours of an image run from the 2nd to the 98th percentile, symmetric about zero for signed values.
+        For `Axes.imshow` or `Axes.pcolormesh`, `Axes.scatter`, `Axes.plot`, or `Axes.bar`. Without ``vmin`` and
+        ``vmax`` the colours of an image or of points run from the 2nd to the 98th percentile, symmetric about zero
+        for signed values.
 
     Returns
     -------
@@ -72,7 +75,7 @@ def parameter_map(
     dims = scan_dims(fits)
     kind = _kind(fits, dims, kind)
     shown = _variable(fits, name, errors)
-    beside = f"{name}_stderr" if not errors and kind != "image" and f"{name}_stderr" in fits else None
+    beside = f"{name}_stderr" if not errors and kind in ("line", "bars") and f"{name}_stderr" in fits else None
     wanted = [n for n in (shown, beside, *used_in(str(query or ""), fits)) if n in fits.data_vars]
     maps = fits[list(dict.fromkeys(wanted))].compute()
     keep = kept(maps, query).transpose(*dims).values
@@ -83,6 +86,8 @@ def parameter_map(
     axes = [axis_of(fits, d) for d in dims]
     if kind == "image":
         _image(ax, values, keep, axes[0], axes[1], label, kw)
+    elif kind == "points":
+        _points(ax, values, keep, [fits[n] for n in _PLACES], label, kw)
     elif kind == "line":
         _line(ax, values, error, keep, axes[0], label, kw)
     else:
@@ -97,11 +102,16 @@ def _kind(fits: xr.Dataset, dims: tuple[str, ...], kind: str) -> str:
     if len(dims) not in (1, 2):
         raise InputError(f"the maps have the scan dims {dims}; select until one or two are left: fits.isel(…)")
     if len(dims) == 2:
-        if kind in ("line", "bars"):
+        if kind not in ("auto", "image"):
             raise InputError(f"kind={kind!r} needs one scan dim, found {dims}; select a row: fits.isel({dims[0]}=0)")
         return "image"
     if kind == "image":
         raise InputError(f"kind='image' needs two scan dims, found {dims}; use 'line' or 'bars'")
+    placed = all(n in fits.coords and fits[n].dims == dims for n in _PLACES)
+    if kind == "points" and not placed:
+        raise InputError(f"kind='points' needs the coordinates {' and '.join(_PLACES)} along {dims[0]!r}")
+    if kind == "auto" and placed and dims == ("position",):
+        return "points"
     named = axis_of(fits, dims[0]).words is not None or dims[0] == "group"
     return kind if kind != "auto" else "bars" if named else "line"
 
@@ -130,17 +140,38 @@ def _image(
     ax: Any, values: _Array, keep: npt.NDArray[np.bool_], rows: Axis, columns: Axis, label: str, kw: dict[str, Any]
 ) -> None:
     shown = np.ma.masked_invalid(np.where(keep, values, np.nan))
+    chosen, extend = _colours_of(shown, kw)
+    draw_grid(ax, shown, rows, columns, chosen)
+    image = ax.images[-1] if ax.images else ax.collections[-1]
+    ax.figure.colorbar(image, ax=ax, label=label, extend=extend)
+
+
+def _colours_of(shown: Any, kw: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return the options that colour some values, and at which ends the colour bar is pointed."""
     low, high, cmap = colours.norm_and_map(shown.filled(np.nan), kw.get("vmin"), kw.get("vmax"))
     chosen = dict(kw)
     if "norm" not in kw:
         chosen |= {"vmin": low, "vmax": high}
     chosen["cmap"] = colours.grey_map(kw.get("cmap", cmap))
-    draw_grid(ax, shown, rows, columns, chosen)
-    image = ax.images[-1] if ax.images else ax.collections[-1]
     finite = shown.compressed()
     below, above = bool((finite < low).any()), bool((finite > high).any())
-    extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[below, above]
-    ax.figure.colorbar(image, ax=ax, label=label, extend=extend)
+    return chosen, {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[below, above]
+
+
+def _points(
+    ax: Any, values: _Array, keep: npt.NDArray[np.bool_], places: list[xr.DataArray], label: str, kw: dict[str, Any]
+) -> None:
+    """Draw free positions where they are; those that are left out are grey, and below the others."""
+    shown = np.ma.masked_invalid(np.where(keep, values, np.nan))
+    chosen, extend = _colours_of(shown, kw)
+    y, x = (p.values for p in places)
+    there = ~np.ma.getmaskarray(shown)
+    size = chosen.pop("s", float(np.clip(8000 / values.size, 1, 24)))
+    ax.scatter(x[~there], y[~there], size, color=colours.GREY, linewidth=0)
+    drawn = ax.scatter(x[there], y[there], size, c=values[there], **{"linewidth": 0} | chosen)
+    ax.figure.colorbar(drawn, ax=ax, label=label, extend=extend)
+    up, across = (titled(str(p.attrs.get("long_name", p.name)), p.attrs.get("units")) for p in places)
+    ax.set(xlabel=across, ylabel=up, aspect="equal")
 
 
 def draw_grid(ax: Any, values: Any, rows: Axis, columns: Axis, options: dict[str, Any]) -> None:

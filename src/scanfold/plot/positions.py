@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
-from scanfold.conventions import InputError, InputTypeError, flags, unknown
+from scanfold.conventions import DETECTOR_DIMS, SCAN_DIMS, InputError, InputTypeError, flags, unknown
+
+#: Values of a further dim that are shown as maps of their own.
+_MOST_MAPS = 32
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,6 +62,53 @@ def drawable(fits: xr.Dataset) -> list[str]:
     """Return the names of the variables that hold one number at each position."""
     dims = set(scan_dims(fits))
     return [str(n) for n, v in fits.data_vars.items() if set(v.dims) == dims and v.dtype.kind in "iufb"]
+
+
+def maps_in(ds: xr.Dataset) -> xr.Dataset:
+    """Return the variables over the scan dims, one for each value of a short further dim; parameters first.
+
+    Raises
+    ------
+    InputError
+        If there is none, or the scan dims are not one or two.
+
+    Examples
+    --------
+    >>> ds = xr.Dataset({"com_x": (("detector", "y", "x"), np.ones((2, 3, 4)))}, coords={"detector": ["disc", "ring"]})
+    >>> list(maps_in(ds))
+    ['com_x [disc]', 'com_x [ring]']
+    """
+    if not isinstance(ds, xr.Dataset) or not ds.data_vars:
+        raise InputError("there is no map in it; pass what sf.fit, sf.save or sf.open_scan returned")
+    outer = {n: tuple(d for d in v.dims if d in SCAN_DIMS) for n, v in ds.data_vars.items()}
+    bare = [dims for n, dims in outer.items() if dims and len(dims) == ds[n].ndim]
+    counts = Counter(bare or [dims for n, dims in outer.items() if dims and not set(ds[n].dims) & set(DETECTOR_DIMS)])
+    if "status" in ds:
+        dims = ds["status"].dims
+    elif counts:
+        dims = counts.most_common(1)[0][0]
+    else:
+        raise InputError(f"no map over {', '.join(SCAN_DIMS)} among {', '.join(map(str, ds.data_vars))}")
+    if not 1 <= len(dims) <= 2:
+        raise InputError(f"a map has one or two scan dims; this one has {', '.join(map(str, dims)) or 'none'}")
+    maps = dict(part for name, v in ds.data_vars.items() for part in _split(str(name), v, dims))
+    coords = {n: c for n, c in ds.coords.items() if set(c.dims) <= set(dims)}
+    # parameters first, their errors last: stores keep names in the order of the alphabet
+    order = sorted(maps, key=lambda name: (name.endswith("_stderr"), f"{name}_stderr" not in maps))
+    return xr.Dataset({name: maps[name] for name in order}, coords=coords, attrs=ds.attrs)
+
+
+def _split(name: str, v: xr.DataArray, dims: tuple[Any, ...]) -> Iterator[tuple[str, xr.DataArray]]:
+    if v.dtype.kind not in "iufb" or not set(dims) <= set(v.dims):
+        return
+    further = [d for d in v.dims if d not in dims]
+    if not further:
+        yield name, v.transpose(*dims).drop_vars([n for n, c in v.coords.items() if not set(c.dims) <= set(dims)])
+    elif len(further) == 1 and v.sizes[further[0]] <= _MOST_MAPS and further[0] not in DETECTOR_DIMS:
+        (dim,) = further
+        for i in range(v.sizes[dim]):
+            label = v[dim].values[i] if dim in v.coords else i
+            yield f"{name} [{label}]", v.isel({dim: i}).reset_coords(drop=True).transpose(*dims)
 
 
 def axis_of(fits: xr.Dataset, dim: str) -> Axis:

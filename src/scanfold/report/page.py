@@ -1,8 +1,9 @@
-"""`report`: everything about a run of fits on one self-contained page."""
+"""`report`: everything about a run on one self-contained page."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -16,13 +17,13 @@ import numpy as np
 import xarray as xr
 
 from scanfold._markup import Markup, element, image, page, section, table
-from scanfold.conventions import InputError, ScanError, describe_input, primary, provenance, versions
+from scanfold.conventions import SCAN_DIMS, InputError, ScanError, primary, provenance, versions
 from scanfold.fitting.results import parameter_names, summary
-from scanfold.io import open_scan
+from scanfold.io.reopen import reopen
 from scanfold.plot.overview import quality
 from scanfold.plot.positions import drawable, kept, scan_dims, thin
 from scanfold.plot.tally import tally
-from scanfold.report import figures, recipe, statistics, traces
+from scanfold.report import figures, maps, recipe, statistics, traces
 
 #: Bytes of all PNGs together; in base64 and with the text that stays below 5 MB.
 _IMAGES = 3_300_000
@@ -53,20 +54,24 @@ def report(
     model: Callable[..., Any] | None = None,
     weights: Any = None,
 ) -> Path:
-    """Write one self-contained HTML page about a run of fits.
+    """Write one self-contained HTML page about a run.
 
-    It holds what was fitted and how, counts of each status in words, statistics and maps of the parameters, the
-    worst fits, and the lines that make the fits again. It is smaller than 5 MB and loads nothing.
+    Of fits it holds what was fitted and how, counts of each status in words, statistics and maps of the parameters,
+    the worst fits, and the lines that make the fits again. Of other maps, scans, simulated patterns and groups it
+    holds what is in them, maps, some frames, where the groups lie, and how it was made. It is smaller than 5 MB and
+    loads nothing.
 
     Parameters
     ----------
     fits : Dataset
-        Of `scanfold.fit` or `scanfold.open_scan`: grids, lines and named groups. Lazy maps of up to 1 GiB are
-        computed once; larger ones variable by variable, so save them first.
+        Of `scanfold.fit`, another operation, or `scanfold.open_scan`: grids, lines, free positions and named groups.
+        Lazy fits of up to 1 GiB are computed once; larger ones, and other maps, variable by variable, so save them
+        first.
     path : str or Path
         Of the page; an existing file is replaced.
     data : DataArray, or Dataset with a primary variable, optional
         What was fitted, to draw the worst fits; otherwise the recorded file is opened, if all of it was fitted.
+        For groups of `scanfold.grouping.plan_groups`, the scan with their positions.
     model : lmfit.Model or callable, optional
         Needed to draw the fits of a function of your own.
     weights : DataArray or array, optional
@@ -80,7 +85,7 @@ def report(
     Raises
     ------
     InputError
-        Before any computing: if `fits` holds no fits, has more than two scan dims, or the folder is not there.
+        Before any computing: if `fits` holds nothing, fits have more than two scan dims, or the folder is not there.
 
     Examples
     --------
@@ -93,9 +98,21 @@ def report(
     """
     target = Path(path)
     _check(fits, target)
-    run = _load(fits)
-    content = [
-        _header(run),
+    title = str(fits.attrs.get("title") or provenance(fits).get("operation") or "maps")
+    if "status" not in fits:
+        content = [_header(title, dict(fits.sizes), provenance(fits)), *maps.sections(fits, data, _IMAGES // 30)]
+    else:
+        title, content = str(fits.attrs.get("title", "fits")), _of_fits(_load(fits), data, model, weights)
+    write_page(target, page(title, *content, section("How to cite", *_cite(provenance(fits)))))
+    return target
+
+
+def _of_fits(
+    run: _Run, data: xr.DataArray | xr.Dataset | None, model: Callable[..., Any] | None, weights: Any
+) -> list[Markup]:
+    dims = {d: run.fits.sizes[d] for d in scan_dims(run.fits)}
+    return [
+        _header(run.fits.attrs.get("title", "fits"), dims, run.recorded),
         section("What was fitted", *_what(run)),
         section("What became of the fits", *_status(run)),
         section("Quality of the traces", *traces.quality(run.fits, run.limit)),
@@ -103,20 +120,19 @@ def report(
         section("All positions", *_all_positions(run)),
         section("Worst fits", *_worst(run, data, model, weights)),
         section("To make these fits again", *_again(run)),
-        section("How to cite", *_cite(run)),
     ]
-    write_page(target, page(str(fits.attrs.get("title", "fits")), *content))
-    return target
 
 
 def _check(fits: xr.Dataset, target: Path) -> None:
     dims = scan_dims(fits)
-    parameter_names(fits)
-    missing = [n for n in ("redchi", "nfev", "n_used") if n not in fits]
-    if missing:
-        raise InputError(f"this Dataset lacks {', '.join(missing)}; expected what sf.fit returns")
-    if len(dims) not in (1, 2) or 0 in fits["status"].shape:
-        raise InputError(f"the maps have the shape {dict(fits['status'].sizes)}; select until one or two dims are left")
+    if "status" in fits:
+        parameter_names(fits)
+        missing = [n for n in ("redchi", "nfev", "n_used") if n not in fits]
+        if missing:
+            raise InputError(f"this Dataset lacks {', '.join(missing)}; expected what sf.fit returns")
+        if len(dims) not in (1, 2) or 0 in fits["status"].shape:
+            sizes = dict(fits["status"].sizes)
+            raise InputError(f"the maps have the shape {sizes}; select until one or two dims are left")
     if target.is_dir():
         raise InputError(f"{target} is a folder; name the page, e.g. {target / 'report.html'}")
     if not target.absolute().parent.is_dir():
@@ -135,16 +151,16 @@ def _load(fits: xr.Dataset) -> _Run:
     return _Run(fits, recorded, names, varying, *statistics.good_positions(fits), _IMAGES // (shown + _WORST + 1))
 
 
-def _header(run: _Run) -> Markup:
-    sizes = " × ".join(f"{run.fits.sizes[d]:,} {d}" for d in scan_dims(run.fits))
+def _header(title: object, sizes: Mapping[Any, int], recorded: Mapping[str, Any]) -> Markup:
+    shape = " × ".join(f"{n:,} {d}" for d, n in sizes.items())
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    used = ", ".join(f"{n} {v}" for n, v in run.recorded.get("versions", versions()).items())
+    used = ", ".join(f"{n} {v}" for n, v in recorded.get("versions", versions()).items())
+    positions = f"{math.prod(sizes.values()):,} positions ({shape})" if set(sizes) <= set(SCAN_DIMS) else shape
     return element(
         "header",
-        element("h1", run.fits.attrs.get("title", "fits")),
-        element("p", f"{run.fits['status'].size:,} positions ({sizes}). Page made {made}. Fitted with {used}.",
-                class_="note"),
-    )  # fmt: skip
+        element("h1", title),
+        element("p", f"{positions}. Page made {made}. Computed with {used}.", class_="note"),
+    )
 
 
 def _what(run: _Run) -> list[Markup]:
@@ -213,7 +229,7 @@ def _worst(
     try:
         one: Callable[..., object] = partial(traces.draw_cell, fits=run.fits)
         if data is not None or not (traces.of_traces(run.fits) and "source" in run.fits.coords):
-            array = _recorded_data(run.recorded) if data is None else primary(data)
+            array = reopen(run.recorded.get("inputs", {}).get("data", {})) if data is None else primary(data)
             one = partial(figures.draw_position, fits=run.fits, data=array, model=model, weights=weights)
         for place in places:
             drawn = figures.draw(partial(one, place=place), (7, 4), run.limit)
@@ -222,24 +238,6 @@ def _worst(
     except ScanError as error:
         parts.append(element("p", f"Not drawn: {error}", class_="note"))
     return parts
-
-
-def _recorded_data(recorded: Mapping[str, Any]) -> xr.DataArray:
-    """Open what was fitted from the recorded file.
-
-    Raises
-    ------
-    InputError
-        If it is not there any more, has changed, or only a part of it was fitted.
-    """
-    described = recorded.get("inputs", {}).get("data", {})
-    source = described.get("source", {})
-    if "path" not in source:
-        raise InputError("the record names no input file; pass what was fitted: data=…")
-    array = primary(open_scan(source["path"], dataset=source.get("dataset")))
-    if describe_input(array) != described:
-        raise InputError("a part of the file was fitted, or it has changed; pass what was fitted: data=…")
-    return array
 
 
 def _again(run: _Run) -> list[Markup]:
@@ -252,14 +250,15 @@ def _again(run: _Run) -> list[Markup]:
     ]
 
 
-def _cite(run: _Run) -> list[Markup]:
-    used = run.recorded.get("versions", versions())
-    text = (
-        f"scanfold {used.get('scanfold', '')}, with its version; the parameters, models and statistics are those of "
-        f"lmfit {used.get('lmfit', '')}: M. Newville et al., LMFIT: Non-Linear Least-Squares Minimization and "
-        "Curve-Fitting for Python, doi:10.5281/zenodo.598352."
-    )
-    return [element("p", text)]
+def _cite(recorded: Mapping[str, Any]) -> list[Markup]:
+    used = recorded.get("versions", versions())
+    text = f"scanfold {used.get('scanfold', '')}, with its version"
+    if recorded.get("operation") in (None, "fit"):
+        text += (
+            f"; the parameters, models and statistics are those of lmfit {used.get('lmfit', '')}: M. Newville et al., "
+            "LMFIT: Non-Linear Least-Squares Minimization and Curve-Fitting for Python, doi:10.5281/zenodo.598352"
+        )
+    return [element("p", f"{text}.")]
 
 
 def write_page(target: Path, text: str) -> None:

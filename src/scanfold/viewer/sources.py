@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from scanfold.conventions import DETECTOR_DIMS, SCAN_DIMS, InputError, describe_input, primary, provenance
+from scanfold.conventions import DETECTOR_DIMS, SCAN_DIMS, InputError, ScanError, primary, provenance
+from scanfold.plot.positions import maps_in
 
 #: Bytes of a scan that are read for its overview.
 READ = 2**28
-#: Values of a further dim that are shown as maps of their own.
-MOST_MAPS = 32
 
 
 @dataclass(frozen=True)
@@ -65,9 +63,9 @@ def sources(
     if scan is not None:
         return _of_scan(found, scan, model)
     ds = found.to_dataset(name=found.name or "data") if isinstance(found, xr.DataArray) else found
-    maps = _maps_in(ds)
+    maps = maps_in(ds)
     fits = ds if provenance(ds).get("operation") == "fit" and "status" in ds else None
-    measured, note = _measured(ds, data) if fits is not None or data is not None else (None, "")
+    measured, note = (primary(data), "") if data is not None else _recorded(ds, maps, asked=fits is not None)
     made = Sources(maps, measured, fits, model, note)
     if measured is not None:
         wrong = {d: (measured.sizes.get(d), n) for d, n in maps.sizes.items() if measured.sizes.get(d) != n}
@@ -104,54 +102,15 @@ def _of_scan(found: xr.Dataset | xr.DataArray, scan: xr.DataArray, model: Callab
     return Sources(xr.Dataset(maps), scan, None, model, note, step)
 
 
-def _maps_in(ds: xr.Dataset) -> xr.Dataset:
-    """Return the variables over the scan dims, one for each value of a short further dim."""
-    if not isinstance(ds, xr.Dataset) or not ds.data_vars:
-        raise InputError("there is no map in it; pass what sf.fit, sf.save or sf.open_scan returned")
-    counts = Counter(v.dims for v in ds.data_vars.values() if v.dims and set(v.dims) <= set(SCAN_DIMS))
-    if "status" in ds:
-        dims = ds["status"].dims
-    elif counts:
-        dims = counts.most_common(1)[0][0]
-    else:
-        raise InputError(f"no map over {', '.join(SCAN_DIMS)} among {', '.join(map(str, ds.data_vars))}")
-    if not 1 <= len(dims) <= 2:
-        raise InputError(f"a map has one or two scan dims; this one has {', '.join(map(str, dims)) or 'none'}")
-    maps = dict(part for name, v in ds.data_vars.items() for part in _split(str(name), v, dims))
-    coords = {n: c for n, c in ds.coords.items() if set(c.dims) <= set(dims)}
-    # parameters first, their errors last: stores keep names in the order of the alphabet
-    order = sorted(maps, key=lambda name: (name.endswith("_stderr"), f"{name}_stderr" not in maps))
-    return xr.Dataset({name: maps[name] for name in order}, coords=coords, attrs=ds.attrs)
-
-
-def _split(name: str, v: xr.DataArray, dims: tuple[Any, ...]) -> Iterator[tuple[str, xr.DataArray]]:
-    if v.dtype.kind not in "iufb" or not set(dims) <= set(v.dims):
-        return
-    further = [d for d in v.dims if d not in dims]
-    if not further:
-        yield name, v.transpose(*dims).drop_vars([n for n, c in v.coords.items() if not set(c.dims) <= set(dims)])
-    elif len(further) == 1 and v.sizes[further[0]] <= MOST_MAPS and further[0] not in DETECTOR_DIMS:
-        (dim,) = further
-        for i in range(v.sizes[dim]):
-            label = v[dim].values[i] if dim in v.coords else i
-            yield f"{name} [{label}]", v.isel({dim: i}).reset_coords(drop=True).transpose(*dims)
-
-
-def _measured(ds: xr.Dataset, data: xr.Dataset | xr.DataArray | None) -> tuple[xr.DataArray | None, str]:
-    """Return what maps were made from: the given data, or the file of their record if it gives the same array."""
-    if data is not None:
-        return primary(data), ""
-    recorded = provenance(ds).get("inputs", {}).get("data", {})
-    path = recorded.get("source", {}).get("path")
-    if path is None:
-        return None, "pass data= to see what was measured"
-    from scanfold.io import open_scan
+def _recorded(ds: xr.Dataset, maps: xr.Dataset, asked: bool) -> tuple[xr.DataArray | None, str]:
+    """Return the scan of the maps' record, or what to do where it is asked for and cannot be had."""
+    inputs = provenance(ds).get("inputs", {}).values()
+    described = next((i for i in inputs if set(maps.sizes) < set(i.get("dims", [])) and "source" in i), None)
+    if described is None:
+        return None, "pass data= to see what was measured" if asked else ""
+    from scanfold.io.reopen import reopen
 
     try:
-        opened = open_scan(path)
-        array = opened[recorded["name"]] if recorded.get("name") in opened else primary(opened)
-    except Exception as error:
-        return None, f"{path} cannot be opened ({type(error).__name__}): pass data= to see what was measured"
-    if describe_input(array)["token"] != recorded["token"]:
-        return None, f"fitted was a part of {path}, or it has changed: pass data= to see what was measured"
-    return array, ""
+        return reopen(described), ""
+    except ScanError as error:
+        return None, str(error)
