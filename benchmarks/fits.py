@@ -99,6 +99,7 @@ def contestants(small: bool) -> list[tuple[Method, str]]:
         (peer("lmfit, Model.fit, GaussianModel + LinearModel", "lmfit_loop", few, plain=False), "counts"),
         (peer("SciPy, curve_fit", "scipy_loop", some), "counts"),
         (peer("xarray, curvefit (no weights)", "xarray_curvefit", some), "none"),
+        (peer("scipp, curve_fit", "scipp_curve_fit", some), "counts"),
         (peer("xarray-lmfit, modelfit", "xarray_lmfit", few), "counts"),
         (peer("HyperSpy, multifit", "hyperspy_multifit", few), "counts"),
         (peer("astropy, parallel_fit_dask", "astropy_parallel", few), "counts"),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from dask.base import tokenize
 
 import scanfold as sf
 from scanfold.conventions import InputError
@@ -117,3 +118,16 @@ def test_describe(tmp_path, data):
     zarr.open_group(str(path), mode="w").create_array("map", data=data, chunks=(2, 7, 5))
     (found,) = sf.io.describe(path).arrays
     assert (found.name, found.shape, found.chunks, found.compression) == ("map", (6, 7, 5), (2, 7, 5), "zstd")
+
+
+def test_tasks_are_identified_without_reading(tmp_path, data):
+    # A cluster's client identifies every task of a prologue: each would read the whole scan.
+    path = tmp_path / "xarray.zarr"
+    xr.Dataset({"counts": (("y", "x", "energy"), data)}).to_zarr(path, zarr_format=3, consolidated=False)
+    scan = sf.open_scan(path, chunks={"y": 2})["counts"]
+    for chunk in (path / "counts" / "c").glob("*/*/*"):
+        chunk.write_bytes(b"damaged")
+    tokens = [tokenize(task) for task in dict(scan.__dask_graph__()).values()]
+    assert len(set(tokens)) == 3
+    with pytest.raises(InputError, match="counts"):
+        scan.compute()

@@ -46,6 +46,10 @@ class XarrayVariable(FileArray):
 
     variable: xr.Variable
 
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        """Identify it by where it is: to identify a Variable, Dask would read it, and again for each task."""
+        return (type(self).__name__, self.path, self.dataset, self.shape, str(self.dtype))
+
     def read(self, region: Region) -> np.ndarray:
         """Read one box."""
         return np.asarray(self.variable[region].values)
