@@ -55,3 +55,11 @@ def test_describe(store):
     found = sf.io.describe(store)
     assert {a.name for a in found.arrays} >= {"total", "peak"}
     assert set(found.scan.data_vars) == {"total", "peak"}
+
+
+def test_a_folder_of_results_stands_for_its_only_store(scan, store, tmp_path):
+    (tmp_path / "log.json").write_text("{}")
+    assert sf.open_scan(tmp_path)["peak"].data.name == sf.open_scan(store)["peak"].data.name
+    sf.save(scan.assign(peak=scan["d"].max("energy")).drop_vars("d"), tmp_path / "more.zarr", progress=False)
+    with pytest.raises(sf.ScanError, match="neither a zarr store nor"):
+        sf.open_scan(tmp_path)

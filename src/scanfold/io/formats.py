@@ -62,7 +62,9 @@ def format_of(path: str) -> Format:
 
         if frames(file):
             return TIFF
-        raise InputError(f"{path!r} is a folder, neither a zarr store nor one of TIFF frames")
+        raise InputError(
+            f"{path!r} is a folder, neither a zarr store nor one of TIFF frames, nor does it hold one store"
+        )
     if file.stat().st_size == 0:
         raise InputError(f"{path!r} is empty")
     return _by_content(path) or _by_suffix(path)
@@ -156,7 +158,7 @@ def contents_of(
 
 
 def existing(path: str | os.PathLike[str]) -> str:
-    """Return the path of a file that exists.
+    """Return the path of a file that exists; of the store in it for a folder of results that holds one store.
 
     Raises
     ------
@@ -179,7 +181,7 @@ def existing(path: str | os.PathLike[str]) -> str:
             raise
         raise InputError(f"{str(path)[:200]!r} is no path of a file: {error}"[:500]) from None
     if found.is_file() or found.is_dir():
-        return str(found)
+        return str(_store_in(found) or found)
     if found.exists():
         raise InputError(f"{str(path)!r} is neither a file nor a folder but a pipe or device; copy it to a file")
     if not found.parent.is_dir():
@@ -187,6 +189,14 @@ def existing(path: str | os.PathLike[str]) -> str:
     near = difflib.get_close_matches(found.name, [p.name for p in found.parent.iterdir()], n=3)
     hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
     raise InputError(f"no file {str(path)!r}{hint}")
+
+
+def _store_in(folder: Path) -> Path | None:
+    """Return the only store in a folder that is none itself."""
+    if not folder.is_dir() or any((folder / name).exists() for name in ("zarr.json", ".zgroup", ".zarray")):
+        return None
+    stores = [p for p in folder.glob("*.zarr") if saved(str(p))]
+    return stores[0] if len(stores) == 1 else None
 
 
 def saved(path: str) -> bool:
