@@ -329,7 +329,8 @@ def take_rows(source: da.Array, rows: np.ndarray, batch: int) -> da.Array:
     [[9, 1], [3, 4], [0, 8]]
     """
     whole = source.rechunk({axis: -1 for axis in range(1, source.ndim)})
-    blocks, edges = whole.to_delayed().ravel(), np.cumsum((0, *whole.chunks[0]))
+    # as they are: optimised, prologues lose the names by which they are known
+    blocks, edges = whole.to_delayed(optimize_graph=False).ravel(), np.cumsum((0, *whole.chunks[0]))
     token = tokenize(source.name, rows, batch)
     parts = []
     for first in range(0, len(rows), batch):

@@ -188,6 +188,8 @@ def test_dark_counts():
     np.testing.assert_allclose(without["openbeam_err"], np.sqrt(c["openbeam"] + 0.25 * dark), rtol=1e-13)
     by_pixel = data.subtract_dark(xr.DataArray(np.full((6, 5), 3.0), dims=("y", "x"))).dataset
     np.testing.assert_allclose(by_pixel["signal"], c["signal"] - 3, rtol=1e-13)
+    with pytest.raises(InputError, match="did you mean 'signal'"):
+        data.subtract_dark(dark, scale={"singal": 2.0})
     with pytest.raises(InputError, match="dark has 3 along 'tof'"):
         data.subtract_dark(dark[:3])
 

@@ -81,6 +81,16 @@ def test_gates_as_weights():
     np.testing.assert_allclose(maps["com_y"].sel(detector="adaptive"), adaptive["com_y"], atol=2e-5)
 
 
+def test_weights_and_masks_are_read_by_their_dims():
+    rng = np.random.default_rng(3)
+    scan = xr.DataArray(rng.poisson(9, (4, 8, 8)), dims=("position", "ky", "kx"))
+    gate = xr.DataArray(rng.random((8, 8)), dims=("ky", "kx"))
+    bad = gate > 0.8
+    expected = det.center_of_mass(scan, gate=gate, bad_pixels=bad, center=(3, 4))
+    turned = det.center_of_mass(scan, gate=gate.T, bad_pixels=bad.T, center=(3, 4))
+    xr.testing.assert_identical(turned.drop_attrs(), expected.drop_attrs())
+
+
 def test_a_label_without_a_gate_is_looked_at_through_the_union():
     scan, labels, _ = disc_scan()
     tmpl = det.templates(det.cluster_statistics(scan, labels, center=CENTER))

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 import scanfold as sf
-from scanfold import ptycho
+from scanfold import grouping, ptycho
 from scanfold.conventions import InputError, InputTypeError
 from scanfold.ptycho import RawData
 from scanfold.testing import CountingArray, raise_if_computes, synthetic_raw_data
@@ -106,7 +106,7 @@ def test_a_file_that_could_not_be_written_leaves_the_old_one(simulated, tmp_path
 
 
 def test_writing_holds_a_piece_at_a_time(simulated, tmp_path, monkeypatch):
-    monkeypatch.setattr("scanfold.ptycho.npz.PIECE", 16 * 16 * 4 * 10)
+    monkeypatch.setattr("scanfold.export.slabs.SLAB", 16 * 16 * 4 * 10)
     pieces = []
     from scanfold.ptycho import npz
 
@@ -114,8 +114,28 @@ def test_writing_holds_a_piece_at_a_time(simulated, tmp_path, monkeypatch):
     monkeypatch.setattr(npz, "_pieces", lambda a: pieces.extend(p.sizes for p in original(a)) or original(a))
     path = simulated.to_npz(tmp_path / "run.npz")
     frames = [p["position"] for p in pieces if "ky" in p]
-    assert frames == [10] * 6
+    assert frames == [25, 25, 10]  # whole blocks, so that none is made twice
     assert np.array_equal(RawData.from_file(path).diff3d, simulated.diff3d)
+
+
+def test_the_photon_scale_of_a_lazy_simulation_is_found_once_for_all_pieces(simulated, tmp_path, monkeypatch):
+    from scanfold.ptycho import _diffraction_kernels as kernels
+
+    calls = []
+    total = kernels.total_energy
+    monkeypatch.setattr(kernels, "total_energy", lambda *a: calls.append(1) or total(*a))
+    monkeypatch.setattr("scanfold.export.slabs.SLAB", 16 * 16 * 4 * 10)
+    lazy = RawData.from_dataset(simulated.dataset.drop_vars("intensity_scale"))
+    assert RawData.from_file(lazy.to_npz(tmp_path / "run.npz")).diff3d.shape == (60, 16, 16)
+    assert len(calls) == 1
+    plan = grouping.plan_groups(lazy.dataset, nsamples=20, gridsize=2)
+    calls.clear()
+    groups = grouping.gather(lazy.dataset, plan, chunks=2)
+    assert grouping.to_legacy_dict(groups)["diffraction"].shape == (20, 16, 16, 4)
+    assert len(calls) == 1
+    calls.clear()
+    assert sum(len(batch["diffraction"]) for batch in grouping.iter_batches(groups, 4)) == 20
+    assert len(calls) == 1
 
 
 def test_coordinates_are_read_without_frames():

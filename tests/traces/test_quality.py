@@ -8,11 +8,14 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
+from matplotlib.figure import Figure
 
 import scanfold as sf
 from scanfold import traces
 from scanfold.conventions import InputError, InputTypeError
 from scanfold.traces import FittingRequest, compare_models, fit_folder, quality
+from scanfold.traces.results import to_frame
 
 from . import cases
 
@@ -165,6 +168,29 @@ def test_cells_are_drawn_where_they_are(runs):
     np.testing.assert_allclose(coloured.get_array(), shown["ktl"])
     with pytest.raises(InputError, match="no position_x"):
         traces.position_scatter(results.drop(columns="position_x"), "ktl")
+
+
+def test_joined_tables_number_their_rows_as_they_like():
+    one = pd.DataFrame(
+        {"position_x": [1.0, 2.0], "position_y": [5.0, 6.0], "rate": [0.1, 0.2], "model_type": "trivial"}
+    )
+    ax = traces.position_scatter(
+        pd.concat([one, one.assign(rate=0.9)]), "rate", query="rate < 0.5", ax=Figure().add_subplot()
+    )
+    left_out, shown = (c.get_offsets().tolist() for c in ax.collections)
+    assert shown == left_out == [[1.0, 5.0], [2.0, 6.0]]
+
+
+def test_a_parameter_without_bounds_is_at_none():
+    request = FittingRequest(
+        "exponential_decay", model_bounds={"offset": (-np.inf, np.inf), "rate": (0.0, np.inf)}, fixed=["t0"]
+    )
+    time = np.linspace(0, 10, 40)
+    noise = np.random.default_rng(1).normal(0, 0.5, (2, 40))
+    values = xr.DataArray(90 * np.exp(-0.4 * time) + 10 + noise, dims=("cell", "time"), coords={"time": time})
+    frame = to_frame(traces.fit_trace_data(values, request).compute(), request)
+    assert frame["status"].tolist() == ["converged", "converged"]
+    assert frame["at_bound"].tolist() == ["", ""]
 
 
 def test_all_pictures_in_one_call(runs, tmp_path: Path):

@@ -177,6 +177,9 @@ def without_dark(ds: xr.Dataset, dark: Any, scale: float | Mapping[str, float]) 
         Exposure of the counts over that of the dark measurement.
     """
     names = require_counts(ds, "subtracting dark counts")
+    for name in scale if isinstance(scale, Mapping) else ():
+        if name not in names:
+            raise unknown("counts in scale", name, names)
     values, errors = _dark(ds, dark)
     arrays = {}
     for name in names:

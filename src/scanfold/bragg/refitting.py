@@ -42,7 +42,7 @@ def refit(
     merged = {n: new[n].where(chosen, old[n]).assign_attrs(new[n].attrs) if n in new and new[n].dims == old[n].dims
               else old[n] for n in old.data_vars}  # fmt: skip
     out = old.assign({n: v.astype(old[n].dtype).assign_attrs(old[n].attrs) for n, v in merged.items()})
-    return type(result)(out, result.model, result.data, scheduler=result._scheduler)
+    return type(result)(out, result.model, result.data, scheduler=result._scheduler, progress=result._progress)
 
 
 def selected(result: GroupedFitResult, query: str | None, indices: Any) -> xr.DataArray:

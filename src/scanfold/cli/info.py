@@ -63,8 +63,9 @@ def scan_lines(scan: Any) -> Iterator[str]:
     """Yield what `open_scan` makes of the file."""
     from scanfold.conventions import primary
 
-    if "status" in scan:
-        yield f"fits of {', '.join(f'{d} {n}' for d, n in scan.sizes.items())}: {', '.join(map(str, scan.data_vars))}"
+    if _holds_maps(scan):
+        sizes, names = ", ".join(f"{d} {n}" for d, n in scan.sizes.items()), ", ".join(map(str, scan.data_vars))
+        yield f"{'fits' if 'status' in scan else 'maps'} of {sizes}: {names}"
         return
     data = primary(scan)
     units = f" [{data.attrs['units']}]" if data.attrs.get("units") else ""
@@ -72,6 +73,11 @@ def scan_lines(scan: Any) -> Iterator[str]:
     blocks = dict(zip(data.dims, (c[0] for c in data.chunks or ()), strict=False))
     for dim, count in data.sizes.items():
         yield f"  {dim}  {count} points, {blocks.get(dim, count)} in a block{_range(data, str(dim))}"
+
+
+def _holds_maps(scan: Any) -> bool:
+    """Say whether these are maps, none of which is the scan."""
+    return "status" in scan or ("primary" not in scan.attrs and len(scan.data_vars) > 1)
 
 
 def _range(data: Any, dim: str) -> str:
@@ -85,7 +91,7 @@ def next_command(found: Any) -> str:
     """Return the shell command to run next, or the Python line where there is no command for it."""
     if found.scan is None:
         return str(found.command)
-    if "status" in found.scan:
+    if _holds_maps(found.scan):
         return f"scanfold report {found.shell}"
     from scanfold.conventions import primary
 

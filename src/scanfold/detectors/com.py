@@ -19,6 +19,7 @@ from scanfold.detectors.frames import (
     frames_of,
     given_center,
     given_pixels,
+    of_pixels,
     pattern_sum,
     pixel_steps,
 )
@@ -172,7 +173,7 @@ def _gate(
         return mode, every.drop_vars(list(every.coords)), None
     if isinstance(gate, tuple | list) and gate and isinstance(gate[0], str):
         return _circle(gate)
-    values = np.asarray(gate, np.float64)
+    values = of_pixels(gate).astype(np.float64)
     shape = tuple(array.sizes[d] for d in AXES)
     if values.shape != shape or not np.isfinite(values).all():
         raise InputError(f"gate is an array of the shape {values.shape}; expected finite weights of {shape}")

@@ -119,11 +119,17 @@ def given_pixels(mask: Any, array: xr.DataArray, name: str) -> npt.NDArray[np.bo
     InputError
         If its shape is not that of the detector.
     """
-    values = np.asarray(mask)
+    values = of_pixels(mask)
     shape = tuple(array.sizes[d] for d in AXES)
     if values.shape != shape:
         raise InputError(f"{name} has the shape {values.shape}, the detector {shape}")
     return values.astype(bool)
+
+
+def of_pixels(values: Any) -> Array:
+    """Return an array of detector pixels (ky, kx), in whatever order it names them."""
+    named = isinstance(values, xr.DataArray) and set(values.dims) == set(AXES)
+    return np.asarray(values.transpose(*AXES) if named else values)
 
 
 def radius_map(shape: Sequence[int], center: npt.ArrayLike) -> Array:

@@ -29,6 +29,14 @@ VARIABLES = (
 )
 
 
+PLANTED = (
+    Var("rms_error", ("detector",), "float64", "root mean square error of the shifts that are found", "pixel"),
+    Var("slope", ("detector",), "float64", "slope of the found over the true shift"),
+    Var("label_spread", ("detector",), "float64", "root mean square of the mean error of each cluster", "pixel"),
+    Var("expected_error", ("detector",), "float64", "error from counting statistics", "pixel"),
+)
+
+
 def split_half(stats: xr.Dataset, *, central_mask_px: float = 0.0) -> xr.Dataset:
     """Compare templates made from two disjoint random halves of the frames; no further read is needed.
 
@@ -220,12 +228,13 @@ def planted_shifts(
     centred = true - true.mean(axis=0)
     power = (centred**2).sum()
     slope = (found * centred[:, None]).sum(axis=(0, 2)) / power if power > 0 else np.full(found.shape[1], np.nan)
-    return xr.Dataset(
-        {
-            "rms_error": ("detector", np.sqrt(np.nanmean(error**2, axis=(0, 2))), {"units": "pixel"}),
-            "slope": ("detector", slope),
-            "label_spread": ("detector", np.sqrt(np.nanmean(by_label**2, axis=(0, 2))), {"units": "pixel"}),
-            "expected_error": ("detector", np.sqrt((noise**2).mean(axis=(0, 2))), {"units": "pixel"}),
-        },
-        coords={"detector": maps["detector"]},
-    )
+    values = {
+        "rms_error": np.sqrt(np.nanmean(error**2, axis=(0, 2))),
+        "slope": slope,
+        "label_spread": np.sqrt(np.nanmean(by_label**2, axis=(0, 2))),
+        "expected_error": np.sqrt((noise**2).mean(axis=(0, 2))),
+    }
+    ds = xr.Dataset({v.name: v.make(xr.DataArray(values[v.name], dims=v.dims)) for v in PLANTED})
+    options = {"shift": shift, "frames": frames, "disc": disc, "seed": seed}
+    ds.attrs = {"provenance": record("planted_shifts", {"template": tmpl["template"], "gate": gates["gate"]}, options)}
+    return ds.assign_coords(detector=maps["detector"])

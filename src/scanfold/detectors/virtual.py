@@ -174,8 +174,8 @@ def _disc(disc: float | Sequence[float] | None) -> tuple[float, float] | None:
     """Return inner and outer radius; a negative inner one for a disc."""
     if disc is None:
         return None
-    if isinstance(disc, Sequence):
-        inner, outer = ring_limits(disc, "disc")
+    if isinstance(disc, Sequence | np.ndarray):
+        inner, outer = ring_limits(tuple(disc), "disc")
         return (inner if inner > 0 else -1.0), outer
     if not (np.isfinite(disc) and disc > 0):
         raise InputError(f"disc={disc!r}; expected a radius in pixels, or (inner, outer)")

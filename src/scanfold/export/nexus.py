@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from scanfold.conventions import InputError, primary, versions
-from scanfold.export.slabs import slabs, target, variables
+from scanfold.conventions import InputError, versions
+from scanfold.export.slabs import leading, slabs, target, variables
 from scanfold.runs.ledger import replace_file
 
 #: Where the data are, for ``xarray.open_dataset(path, group=GROUP)``.
@@ -143,7 +143,7 @@ def _is_plain(value: Any) -> bool:
 
 def _parts(ds: xr.Dataset) -> dict[str, xr.Dataset]:
     """Return what goes into each NXdata: all signals of one have the same dims. That of the first is ``data``."""
-    first = primary(ds) if "primary" in ds.attrs else next(iter(ds.data_vars.values()))
+    first = leading(ds)
     by_dims: dict[tuple[object, ...], list[str]] = {first.dims: [str(first.name)]}
     for name, variable in ds.data_vars.items():
         if name != first.name:

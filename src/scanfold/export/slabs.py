@@ -8,7 +8,8 @@ from pathlib import Path
 
 import xarray as xr
 
-from scanfold.conventions import InputError, InputTypeError
+from scanfold._apply import with_prologues
+from scanfold.conventions import InputError, InputTypeError, primary
 
 #: Bytes of all variables together that are computed at a time, unless one row of blocks holds more.
 SLAB = 2**26
@@ -33,6 +34,11 @@ def variables(data: xr.Dataset | xr.DataArray) -> xr.Dataset:
             f"nothing to export: the Dataset has {len(data.data_vars)} variables, sizes {dict(data.sizes)}"
         )
     return data
+
+
+def leading(ds: xr.Dataset) -> xr.DataArray:
+    """Return the variable that decides the layout: the primary one, else the first."""
+    return primary(ds) if "primary" in ds.attrs else next(iter(ds.data_vars.values()))
 
 
 def target(path: str | os.PathLike[str], overwrite: bool) -> Path:
@@ -76,8 +82,10 @@ def files(path: str | os.PathLike[str], names: list[str], suffix: str, overwrite
 def slabs(ds: xr.Dataset, dim: str) -> Iterator[tuple[slice, xr.Dataset]]:
     """Yield the Dataset computed in slabs along one of its dimensions, whole blocks at a time.
 
-    All variables of a slab are computed together, so that what they share is computed once.
+    All variables of a slab are computed together, so that what they share is computed once; so is, for all slabs, what
+    every block depends on.
     """
+    ds = with_prologues(ds)
     size = ds.sizes[dim]
     row = max(1, sum(v.nbytes for v in ds.variables.values() if dim in v.dims) // size)
     # ds.chunks would raise where variables are cut differently

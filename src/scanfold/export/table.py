@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from scanfold.conventions import InputError, flags
-from scanfold.export.slabs import slabs, target, variables
+from scanfold.export.slabs import leading, slabs, target, variables
 from scanfold.runs.ledger import replace_file
 
 
@@ -22,7 +22,8 @@ def export_csv(data: xr.Dataset | xr.DataArray, path: str | os.PathLike[str], *,
     Parameters
     ----------
     data : Dataset or DataArray
-        Maps; the dims of the first variable are the rows. Variables on other dims (a covariance) are left out.
+        Maps; the dims of the primary variable, or of the first, are the rows. Variables on other dims (a covariance)
+        are left out.
     path : path
         The file.
     overwrite : bool
@@ -31,7 +32,7 @@ def export_csv(data: xr.Dataset | xr.DataArray, path: str | os.PathLike[str], *,
     Raises
     ------
     InputError
-        If the file exists, its folder does not, or the first variable has no dims.
+        If the file exists, its folder does not, or that variable has no dims.
 
     Examples
     --------
@@ -45,9 +46,9 @@ def export_csv(data: xr.Dataset | xr.DataArray, path: str | os.PathLike[str], *,
     0.5,2.0
     """
     ds = variables(data)
-    dims = next(iter(ds.data_vars.values())).dims
+    dims = leading(ds).dims
     if not dims:
-        raise InputError("the first variable is one number, of no position; nothing to make rows of")
+        raise InputError(f"the variable {leading(ds).name!r} is one number, of no position; nothing to make rows of")
     kept = [n for n, v in ds.variables.items() if v.dims and set(v.dims) <= set(dims)]
     ds = ds.drop_vars([n for n in ds.variables if n not in kept])
     coords = [str(n) for n in ds.coords if n not in dims]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from scanfold.conventions import InputError, primary, unknown
+from scanfold.export.slabs import slabs
 from scanfold.grouping.positions import NOMINAL, TRUE
 
 Array = npt.NDArray[Any]
@@ -115,7 +115,8 @@ def to_legacy_dict(groups: xr.Dataset) -> dict[str, Any]:
         raise InputError(f"frames of {size} × {width}; PtychoPINN takes square ones")
     diffraction = np.empty((count, size, size, channels), np.float32)
     energy = 0.0
-    for some, block in _blocks(frames):
+    for some, held in slabs(frames.to_dataset(name="frames"), str(frames.dims[0])):
+        block = held["frames"].values
         amplitude = np.sqrt(block) if frames.attrs.get("kind") == "intensity" else block
         diffraction[some] = np.moveaxis(amplitude, 1, -1)
         energy += float(np.einsum("bcyx,bcyx->", amplitude, amplitude, dtype=np.float64))
@@ -130,16 +131,6 @@ def to_legacy_dict(groups: xr.Dataset) -> dict[str, Any]:
         offsets = coords.mean(axis=3, keepdims=True)
         found |= {f"{prefix}_nn": coords, f"{prefix}_offsets": offsets, f"{prefix}_relative": -(coords - offsets)}
     return found
-
-
-def _blocks(array: xr.DataArray) -> Iterator[tuple[slice, Array]]:
-    """Yield the blocks of a lazy array one after the other, so that no more than one is held."""
-    steps = array.chunks[0] if array.chunks is not None else (array.shape[0],)
-    first = 0
-    for step in steps:
-        some = slice(first, first + step)
-        yield some, array[some].values
-        first += step
 
 
 def _truth(groups: xr.Dataset, image: Array | None, size: int) -> Array | None:

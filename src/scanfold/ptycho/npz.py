@@ -9,10 +9,8 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from scanfold.export.slabs import slabs
 from scanfold.runs.ledger import replace_file
-
-#: Bytes that are held while a file is written.
-PIECE = 2**26
 
 
 def write(path: Path, members: Mapping[str, xr.DataArray]) -> None:
@@ -42,10 +40,9 @@ def _write(archive: zipfile.ZipFile, name: str, array: xr.DataArray) -> None:
 
 
 def _pieces(array: xr.DataArray) -> Iterator[xr.DataArray]:
+    """Yield an array in pieces along its first dimension: whole blocks, none of which is computed twice."""
     if array.chunks is None:
         yield array
         return
-    dim = array.dims[0]
-    rows = max(1, PIECE // max(1, array.nbytes // max(array.shape[0], 1)))
-    for first in range(0, array.shape[0], rows):
-        yield array.isel({dim: slice(first, first + rows)})
+    for _, piece in slabs(array.to_dataset(name="piece"), str(array.dims[0])):
+        yield piece["piece"]

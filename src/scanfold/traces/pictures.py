@@ -121,6 +121,7 @@ def position_scatter(results: pd.DataFrame, name: str, *, query: str | None = No
     """
     if not {"position_x", "position_y"} <= set(results.columns):
         raise InputError("the results have no position_x and position_y; traces with positions have them")
+    results = results.reset_index(drop=True)  # joined tables may number their rows alike
     values, label = _column(results, name, query)
     ax = given_or_new(ax)
     chosen = results.index.isin(rows_kept(results, query).index)

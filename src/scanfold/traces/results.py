@@ -86,10 +86,11 @@ def at_bounds(fits: xr.Dataset, request: FittingRequest) -> list[list[str]]:
     for name, p in request.params().items():
         if p["vary"]:
             values, errors = fits[name].values, np.nan_to_num(fits[f"{name}_stderr"].values)
-            scale = [min(p["max"] - p["min"], max(abs(b), abs(p["value"] - b))) for b in (p["min"], p["max"])]
-            low = values - p["min"] <= np.maximum(1e-6 * scale[0], 0.01 * errors)
-            high = p["max"] - values <= np.maximum(1e-6 * scale[1], 0.01 * errors)
-            for i in np.flatnonzero(low | high):
+            at = np.zeros(values.shape, bool)
+            for bound in (b for b in (p["min"], p["max"]) if np.isfinite(b)):
+                scale = min(p["max"] - p["min"], max(abs(bound), abs(p["value"] - bound)))
+                at |= np.abs(values - bound) <= np.maximum(1e-6 * scale, 0.01 * errors)
+            for i in np.flatnonzero(at):
                 found[i].append(name)
     return found
 
