@@ -65,6 +65,45 @@ def unknown(kind: str, name: object, valid: Iterable[str]) -> InputError:
     return InputError(f"unknown {kind} {name!r}{hint} Valid: {', '.join(names) or '(none)'}")
 
 
+def require_bool(**given: object) -> None:
+    """Raise unless each of these options is True or False.
+
+    Examples
+    --------
+    >>> require_bool(covariance=True)
+    """
+    for name, value in given.items():
+        if not isinstance(value, bool | np.bool_):
+            raise InputTypeError(f"{name} is {value!r}; expected True or False")
+
+
+def require_word(kind: str, value: object, valid: Iterable[str]) -> None:
+    """Raise unless an option is one of these words.
+
+    Examples
+    --------
+    >>> require_word("policy", "nearest", ("random", "nearest"))
+    """
+    if not isinstance(value, str) or value not in valid:
+        raise unknown(kind, value, valid)
+
+
+def require_number(name: str, value: object) -> float:
+    """Return an option as a number; raise unless it is one (infinite and NaN are).
+
+    Examples
+    --------
+    >>> require_number("wlmax", 6)
+    6.0
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise InputTypeError(f"{name} is {value!r}; expected a number")
+    try:
+        return float(value)
+    except OverflowError:
+        raise InputError(f"{name} is too large a number") from None
+
+
 def one_of(*valid: str) -> Callable[[object], str]:
     """Return the function that takes one of these words, for tables of options.
 
@@ -75,9 +114,8 @@ def one_of(*valid: str) -> Callable[[object], str]:
     """
 
     def take(value: object) -> str:
-        if not isinstance(value, str) or value not in valid:
-            raise unknown("word", value, valid)
-        return value
+        require_word("word", value, valid)
+        return str(value)
 
     return take
 

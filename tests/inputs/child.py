@@ -1,13 +1,16 @@
 """A process of its own in which inputs are tried: limited, watched, and left when one of them does not come back.
 
-Run as ``python child.py FOLDER``; it takes lines ``TABLE NAME SEED`` and answers each with a line of JSON.
+Run as ``python child.py FOLDER``; it takes lines ``TABLE NAME CASE``, where the case is a pickle in Base64, and answers
+each with a line of JSON.
 """
 
 from __future__ import annotations
 
+import base64
 import importlib
 import json
 import os
+import pickle
 import resource
 import sys
 import tempfile
@@ -20,8 +23,9 @@ from typing import Any
 ADDRESSES = 3 * 2**30
 #: What an input must not make a process do.
 WATCHED = {"pickle.find_class", "os.system", "subprocess.Popen", "os.exec", "os.fork", "socket.connect", "os.remove"}
-#: Whose classes dask itself pickles, to name the arrays of a graph.
-OWN = {"dask", "numpy", "xarray", "scanfold", "_operator", "functools", "pandas", "inputs", "rsciio"}
+#: Whose classes dask itself pickles, to name the arrays of a graph, and runs, to send what lmfit fits.
+OWN = {"dask", "numpy", "xarray", "scanfold", "_operator", "functools", "pandas", "inputs", "rsciio", "lmfit",
+       "cloudpickle"}  # fmt: skip
 TOKENS = {
     ("builtins", name) for name in ("len", "NotImplemented", "Ellipsis", "object", "slice", "range", "complex", "set")
 }
@@ -59,10 +63,10 @@ def _peak() -> float:
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 
 
-def judge(folder: Path, trial: Any, seed: int) -> dict[str, Any]:
+def judge(folder: Path, trial: Any, case: Any) -> dict[str, Any]:
     """Make one input, try it, and say what became of it."""
     global watching
-    prepared = trial.prepare(folder, seed)
+    prepared = trial.prepare(folder, case)
     before = _snapshot(folder)
     # ru_maxrss would not do: it begins with what the parent held when it forked
     Path("/proc/self/clear_refs").write_text("5")
@@ -76,14 +80,14 @@ def judge(folder: Path, trial: Any, seed: int) -> dict[str, Any]:
     seconds = time.monotonic() - start
     grown = _peak() - peak
     after = _snapshot(folder)
-    writes = getattr(trial, "writes", False)
+    writes = outcome in getattr(trial, "writes", ())
     if after != before and not writes:
         outcome, detail = "touched", str(sorted(set(after.items()) ^ set(before.items())))[:300]
     elif seen and not writes:
         outcome, detail = "ran", "; ".join(seen)[:300]
     elif grown > trial.most:
         outcome, detail = "memory", f"{grown:.0f} MiB; {detail}"
-    return {"seed": seed, "outcome": outcome, "detail": detail[:400], "seconds": seconds, "grown": grown}
+    return {"outcome": outcome, "detail": detail[:400], "seconds": seconds, "grown": grown}
 
 
 def _outcome(trial: Any, prepared: Any) -> tuple[str, str]:
@@ -125,7 +129,7 @@ def main() -> None:
     most = resource.getrlimit(resource.RLIMIT_AS)[1]
     limited: set[tuple[str, str]] = set()
     for line in sys.stdin:
-        table, name, seed = line.split("\t")
+        table, name, case = line.split("\t")
         trial = importlib.import_module(table).TRIALS[name]
         if (table, name) not in limited:
             limited.add((table, name))
@@ -140,7 +144,7 @@ def main() -> None:
             resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + ADDRESSES, most))
             answers.write("begun\n")
             answers.flush()
-        answers.write(json.dumps(judge(folder, trial, int(seed))) + "\n")
+        answers.write(json.dumps(judge(folder, trial, pickle.loads(base64.b64decode(case)))) + "\n")
         answers.flush()
 
 

@@ -39,8 +39,8 @@ class FileTrial:
     names: tuple[str, ...] | None = ("subject",)
     #: Whether it is a scan, which `describe` lists.
     described: bool = False
-    #: Whether it is its work to write where it reads.
-    writes: bool = False
+    #: What it may come to where it is its work to write.
+    writes: tuple[str, ...] = ()
     good: Arrays = field(default_factory=dict)
     seed: int = 0
 
@@ -430,7 +430,9 @@ TRIALS = {
     "zarr in a zip file": FileTrial(".zarr", _zip, _scan()),
     "store of ours": FileTrial(".zarr", _store, _saved),
     "index of positions": FileTrial(".positions", _index, _planned),
-    "unfinished store of ours, resumed": FileTrial(".zarr", _unfinished, _resumed, writes=True),
+    "unfinished store of ours, resumed": FileTrial(
+        ".zarr", _unfinished, _resumed, writes=("right", "wrong", "refused")
+    ),
     "NPY": FileTrial(".npy", lambda path: np.save(path, DATA), _scan()),
     "NPZ": FileTrial(".npz", lambda path: np.savez(path, d=DATA), _scan()),
     "NPZ, compressed": FileTrial(".npz", lambda path: np.savez_compressed(path, d=DATA), _scan()),

@@ -1,4 +1,4 @@
-"""NaN, infinite, negative, dead, saturated, empty, single: what each of the six jobs makes of it, in words."""
+"""NaN, infinite, negative, dead, saturated, empty, single: what docs/odd_data.rst says that each job makes of it."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ HOWS = (
     "NaN",
     "inf",
     "one NaN",
+    "one inf",
     "negative",
     "dead row",
     "saturated",
@@ -39,12 +40,14 @@ def spoiled(values: np.ndarray, how: str) -> np.ndarray:
     match how:
         case "NaN" | "inf":
             out[0, 1] = float(how)
-        case "one NaN":
-            out[0, 1, ..., 3] = np.nan
+        case "one NaN" | "one inf":
+            out[0, 1, ..., 3] = float(how[4:])
         case "negative":
             out[0, 1] *= -1
         case "dead row":
             out[0] = 0
+        case "dead row of the detector":
+            out[..., 5, :] = 0
         case "dead pixel":
             out[..., 5, 5] = np.nan
         case "saturated":
@@ -69,15 +72,15 @@ RIGHT = ["converged"] * 6
 #: The status of the position (0, 1), of the first row, of the only position, of all; or words of the refusal.
 FITS: dict[str, dict[str, Any]] = {
     "fit": {
-        "NaN": "too_few_points", "inf": "too_few_points", "one NaN": "converged", "negative": "too_few_points",
+        "NaN": "too_few_points", "inf": "too_few_points", "negative": "too_few_points",
         "dead row": "no_signal", "saturated": "no_signal", "one pixel": "too_few_points", "no pixel": "no points along",
     },
     "bragg": {
-        "NaN": "too_few_points", "inf": "too_few_points", "one NaN": "converged", "negative": "negative counts",
+        "NaN": "too_few_points", "inf": "too_few_points", "negative": "negative counts",
         "dead row": "too_few_points", "saturated": "poor_fit", "one pixel": "too_few_points", "no pixel": "no bins",
     },
     "traces": {
-        "NaN": "too_few_points", "inf": "too_few_points", "one NaN": "converged", "negative": "no_signal",
+        "NaN": "too_few_points", "inf": "too_few_points", "negative": "no_signal",
         "dead row": "no_signal", "saturated": "", "one pixel": "too_few_points", "no pixel": "no points along",
     },
 }  # fmt: skip
@@ -142,6 +145,14 @@ def test_fits_of_every_room(job: str, how: str):
         assert not expected or found[1] == expected
 
 
+def test_negative_values_are_fitted_where_no_counts_are_claimed():
+    x = np.linspace(-5, 5, 30)
+    data = xr.DataArray(-40 * np.exp(-(x**2) / 2)[None] + 0.1 * np.cos(9 * x), dims=("x", "e"), coords={"e": x})
+    fits = sf.fit(data, lmfit.models.GaussianModel() + lmfit.models.ConstantModel(), dim="e").compute()
+    assert words(fits) == ["converged"]
+    np.testing.assert_allclose(fits["height"], -40, rtol=0.01)
+
+
 def test_an_empty_scan_is_not_saved(tmp_path: Path):
     with pytest.raises(InputError, match="nothing to compute"):
         sf.save(_fit("empty"), tmp_path / "fits.zarr", progress=False)
@@ -190,6 +201,7 @@ def test_gather_takes_frames_as_they_are():
     assert _groups(side=1)["diffraction"].shape == (4, 4, 1, 1)
     frames = np.random.default_rng(2).normal(size=(20, 6, 6))
     frames[3], frames[4], frames[5] = np.nan, np.inf, -1e300
+    frames[:, 2], frames[6] = 0, np.finfo(float).max  # a dead row of the detector, a saturated frame
     made = _groups(frames=frames, nsamples=20)
     np.testing.assert_array_equal(made["diffraction"], frames[made["nn_indices"].values])
 
@@ -203,6 +215,11 @@ def test_gather_takes_frames_as_they_are():
         ({"probe": np.nan}, "NaN"),
         ({"probe": np.inf}, "NaN"),
         ({"nphotons": 1e300}, "finite"),
+        ({"nphotons": -1e4}, "nphotons"),
+        ({"nphotons": np.nan}, "nphotons"),
+        ({"background": -1.0}, "background"),
+        ({"saturation": 0.0}, "saturation"),
+        ({"n_images": 0}, "n_images"),
         ({"n_images": 10**12}, "too many"),
     ],
 )
@@ -221,6 +238,18 @@ def test_simulate_takes_one_position_and_one_pixel():
     assert np.isfinite(made["diffraction"]).all()
     made = ptycho.generate_simulated_data(ptycho.lines(60, seed=4), np.ones((1, 1)), n_images=3, nphotons=1e4)
     assert made["diffraction"].shape == (3, 1, 1)
+
+
+def test_simulate_has_dead_rows_and_saturated_pixels():
+    alive = np.ones((16, 16), bool)
+    alive[5] = False
+    made = ptycho.generate_simulated_data(
+        ptycho.lines(60, seed=4), ptycho.default_probe(16), n_images=3, nphotons=1e6, counts=True, beam_stop=alive,
+        saturation=700,
+    )  # fmt: skip
+    frames = made["diffraction"].values
+    assert not frames[:, 5].any()
+    assert frames.max() == 700
 
 
 SMALL = {"templates": {"roi_r": [2, 14]}, "preprocess": {"central_mask_px": 2}, "dpc": {"roi": [2, 14]}}
@@ -247,7 +276,7 @@ def _polarised(how: str, out: Path) -> xr.Dataset:
         )
 
 
-@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("how", [*HOWS, "dead row of the detector"])
 def test_polar_map(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(outputs.Folder, "draw", lambda *given: None)
     refused = {
@@ -260,7 +289,7 @@ def test_polar_map(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         return
     made = _polarised(how, tmp_path / "out").compute()
     bad = np.zeros((4, 5), bool)
-    bad[0, 1 if how != "dead row" else slice(None)] = how not in ("right", "saturated")
+    bad[0, 1 if how != "dead row" else slice(None)] = how not in ("right", "saturated", "dead row of the detector")
     np.testing.assert_array_equal(np.isnan(made["com_x"]).any([d for d in made["com_x"].dims if d not in "yx"]), bad)
     assert np.isfinite(made["template"]).all()
 

@@ -1,63 +1,63 @@
-"""Configurations, parameters, model strings, expressions, labels, arguments: of what belongs there, and what not."""
+"""Configurations, parameters, model strings, expressions, labels, options: of what belongs there, and what not."""
 
 from __future__ import annotations
 
-import copy
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
-from .damage import VALUES, WORDS, json_of, text_of
-
-#: Python objects that nobody expects, beside those of JSON.
-ODD: tuple[Any, ...] = (
-    *VALUES, b"bytes", 1 + 2j, np.float32(2), np.int64(-3), np.nan, (1, 2), (1, 2, 3), {1, 2}, np.arange(3),
-    np.zeros((2, 0)),
-    np.array("x"), object(), len, Path("x"), range(3), slice(2), {"value": 1}, {"min": 2, "max": 1}, {"expr": "1/0"},
-    {"value": "nan"}, {"vary": "no"}, {"value": np.inf}, {1: 2}, xr.DataArray([1.0, 2.0], dims="y"), Ellipsis,
-    NotImplemented,
-)  # fmt: skip
+from . import arguments
+from .odd import ANYTHING, JSON, NUMBER, Drawn, as_json, changed, edited, either, mapping, one, options, sentence
 
 
-def pick(rng: np.random.Generator, among: Any) -> Any:
-    """Return one of some."""
-    return among[int(rng.integers(len(among)))]
+def _as_it_is(folder: Path, said: Any) -> Any:
+    return said
 
 
 @dataclass
 class WordTrial:
-    """Something to say, and what hears it."""
+    """Something to say, what hears it, and some that are right, or what makes them."""
 
-    make: Callable[[Path, np.random.Generator], Any]
+    said: Drawn
     hear: Callable[[Any], Any]
+    right: Sequence[Any] | Callable[[], Sequence[Any]]
+    #: What makes the files that are spoken of.
+    put: Callable[[Path, Any], Any] = _as_it_is
     names: tuple[str, ...] | None = None
     most: float = 300.0
+    #: What it may come to where it is its work to write.
+    writes: tuple[str, ...] = ()
 
     def begin(self, folder: Path) -> None:
-        """Load and compile what the first use needs."""
-        shutil.rmtree(folder / "bad", ignore_errors=True)
-        (folder / "bad").mkdir()
-        for seed in range(3):
-            try:
-                self.hear(self.make(folder / "bad", np.random.default_rng(10**6 + seed)))
-            except BaseException:
-                continue
+        """Say what is right, which loads and compiles what the first use needs."""
+        for right in self.right() if callable(self.right) else self.right:
+            self.hear(self.prepare(folder, right))
 
-    def prepare(self, folder: Path, seed: int) -> Any:
-        """Make one."""
+    def prepare(self, folder: Path, said: Any) -> Any:
+        """Write what is spoken of."""
         shutil.rmtree(folder / "bad", ignore_errors=True)
         (folder / "bad").mkdir()
-        return self.make(folder / "bad", np.random.default_rng(seed))
+        return self.put(folder / "bad", said)
 
     def attempt(self, said: Any) -> tuple[str, str]:
         """Say it."""
         self.hear(said)
         return "right", ""
+
+
+def _file(name: str) -> Callable[[Path, bytes], Path]:
+    def put(folder: Path, content: bytes) -> Path:
+        (folder / name).write_bytes(content)
+        return folder / name
+
+    return put
 
 
 # --- configurations -------------------------------------------------------------------------------------------------
@@ -80,60 +80,28 @@ workers: 2
 """
 YAML_WORDS = (
     "!!python/object/apply:os.system ['touch ran']", "&a [*a]", "*nobody", "{? [1] : 2}", "2026-99-99", "0o777",
-    "1:2:3", "~",
-    "[[[[", "}", "- - -", "!!binary x", "!!timestamp x", "!!int x", "!!float .", "|", ">", "@", "`", "%", "? ", "'",
-    "- 1", ".inf",
-    ".nan", "1e400", "<<: 1", "&a {b: *a}", "[" * 2000, "{a: " * 2000, "9" * 5000, "\x07", "true", "[8, 80]", "none",
-    "adaptive",
+    "1:2:3", "~", "[[[[", "}", "- - -", "!!binary x", "!!timestamp x", "!!int x", "!!float .", "|", ">", "@", "`", "%",
+    "? ", "'", "- 1", ".inf", ".nan", "1e400", "<<: 1", "&a {b: *a}", "[" * 2000, "{a: " * 2000, "9" * 5000, "\x07",
+    "true", "[8, 80]", "none", "adaptive",
 )  # fmt: skip
 
 
-def _yaml(base: Callable[[], str]) -> Callable[[Path, np.random.Generator], Path]:
-    def make(folder: Path, rng: np.random.Generator) -> Path:
-        lines = base().splitlines()
-        for _ in range(int(rng.integers(1, 4))):
-            at = int(rng.integers(len(lines)))
-            head, colon, _ = lines[at].partition(":")
-            match rng.integers(5):
-                case 0 | 1 | 2:
-                    lines[at] = f"{head}{colon} {pick(rng, YAML_WORDS + WORDS)}"
-                case 3:
-                    lines.insert(at, pick(rng, lines))
-                case 4:
-                    lines[at] = pick(rng, YAML_WORDS + WORDS)
-        content = "\n".join(lines).encode("utf-8", errors="replace")
-        path = folder / "subject.yaml"
-        path.write_bytes(text_of(content, rng) if rng.random() < 0.2 else content)
-        return path
+def _polar() -> Any:
+    from scanfold.detectors.config import resolve
 
-    return make
+    return resolve(None)
 
 
 def _polar_yaml() -> str:
-    from scanfold.detectors.config import as_yaml, resolve
+    from scanfold.detectors.config import as_yaml
 
-    return as_yaml(resolve(None))
+    return as_yaml(_polar())
 
 
 def _resolve(given: Any) -> Any:
     from scanfold.detectors.config import check, resolve
 
-    check(resolve(given), (8, 8), (3, 4))
-
-
-def _polar_mapping(folder: Path, rng: np.random.Generator) -> Any:
-    from scanfold.detectors.config import resolve
-
-    config: Any = copy.deepcopy(resolve(None))
-    for _ in range(int(rng.integers(1, 4))):
-        section = pick(rng, list(config))
-        if rng.random() < 0.1 or not isinstance(config[section], dict):
-            config[pick(rng, [section, *WORDS, 1, None])] = pick(rng, ODD)
-        else:
-            config[section][pick(rng, [*config[section], "x"]) if rng.random() < 0.95 else pick(rng, WORDS)] = pick(
-                rng, ODD
-            )
-    return config
+    check(resolve(given), (128, 128), (30, 40))
 
 
 def _read_config(path: Path) -> Any:
@@ -147,44 +115,38 @@ def _read_config(path: Path) -> Any:
 MODEL = "LorentzianModel(prefix='p_') + LinearModel()"
 MODEL_WORDS = (
     "LorentzianModel", "GaussianModel(prefix='a_')", "LinearModel()", "PolynomialModel(degree=2)",
-    "SplineModel(xknots=[1,2,3,4])",
-    "ExpressionModel('a*x+b')", "ExpressionModel('__import__(\"os\").system(\"touch ran\")')", "+", "-", "*", "/",
-    "**", "(", ")",
+    "SplineModel(xknots=[1,2,3,4])", "ExpressionModel('a*x+b')",
+    "ExpressionModel('__import__(\"os\").system(\"touch ran\")')", "+", "-", "*", "/", "**", "(", ")",
     "StepModel(form='erf')", "StepModel(form='x')", "prefix", "=", "'p_'", "'1'", "' '", "'é_'",
-    "__import__('os').system('touch ran')",
-    "lambda: 1", "[x for x in y]", "().__class__", "PolynomialModel(degree=99)", "PolynomialModel(degree='x')",
-    "PolynomialModel(degree=-1)",
-    "SplineModel(xknots=[])", "SplineModel(xknots=[2,1])", "SplineModel(xknots=['a'])",
-    "GaussianModel(prefix='for ')", "1", "1e999",
-    "GaussianModel(prefix=5)", "GaussianModel(independent_vars=['y'])", "GaussianModel(nan_policy='omit')",
-    "Model(len)", "open('ran','w')",
+    "__import__('os').system('touch ran')", "lambda: 1", "[x for x in y]", "().__class__", "PolynomialModel(degree=99)",
+    "PolynomialModel(degree='x')", "PolynomialModel(degree=-1)", "SplineModel(xknots=[])", "SplineModel(xknots=[2,1])",
+    "SplineModel(xknots=['a'])", "GaussianModel(prefix='for ')", "1", "1e999", "GaussianModel(prefix=5)",
+    "GaussianModel(independent_vars=['y'])", "GaussianModel(nan_policy='omit')", "Model(len)", "open('ran','w')",
     "ExpressionModel('a'*9**9)", "ExpressionModel(open('x'))", "\n", "\t", "#", "\\", "\x00", "é", ",", ";", ":=",
-    "await x", "f'{1}'",
-    "GaussianModel(prefix='lambda')", "GaussianModel(prefix='a'*10**10)", "GaussianModel(**{})", "-LinearModel()",
-    "'x'", "\ud800",
+    "await x", "f'{1}'", "GaussianModel(prefix='lambda')", "GaussianModel(prefix='a'*10**10)", "GaussianModel(**{})",
+    "-LinearModel()", "'x'", "\ud800",
 )  # fmt: skip
 EXPR_WORDS = (
     "sigma", "center", "slope", "x", "pi", "e", "1", "0", "1e999", "2", "+", "-", "*", "/", "**", "(", ")", ",",
-    "sqrt", "exp(", "log(-1)",
-    "max(1,2)", "min(1)", "abs(", "__import__('os').system('touch ran')", "open('ran','w')", "().__class__.__bases__",
-    "lambda: 0",
-    "[1]", "{1}", "'a'", "a.b", "a[0]", "x if y else z", "1 < 2", "not 1", "and", "9**9**9**9", "1/0", "0**-1", "nan",
-    "inf", "None",
-    "True", "1j", "wofz(1j*sigma)", "real(", "loggammafcn(", "import os", ";", "\n", ":=", "print(1)", "center_",
-    "p_sigma", "p_center",
-    "\x00", "é", "0x10", "1_0", "eval('1')", "exec", "globals()", "getattr(a,'b')", "~1", "1 @ 2", "1 % 2", "1 // 2",
-    "f'{1}'", "...", "\ud800",
+    "sqrt", "exp(", "log(-1)", "max(1,2)", "min(1)", "abs(", "__import__('os').system('touch ran')", "open('ran','w')",
+    "().__class__.__bases__", "lambda: 0", "[1]", "{1}", "'a'", "a.b", "a[0]", "x if y else z", "1 < 2", "not 1",
+    "and", "9**9**9**9", "1/0", "0**-1", "nan", "inf", "None", "True", "1j", "wofz(1j*sigma)", "real(",
+    "loggammafcn(", "import os", ";", "\n", ":=", "print(1)", "center_", "p_sigma", "p_center", "\x00", "é", "0x10",
+    "1_0", "eval('1')", "exec", "globals()", "getattr(a,'b')", "~1", "1 @ 2", "1 % 2", "1 // 2", "f'{1}'", "...",
+    "\ud800",
 )  # fmt: skip
-
-
-def _sentence(words: tuple[str, ...], most: int) -> Callable[[np.random.Generator], str]:
-    def make(rng: np.random.Generator) -> str:
-        if rng.random() < 0.02:
-            return pick(rng, ("(", "-", "[", "a.", "not ", "sigma+", "LinearModel()+")) * int(rng.integers(1, 3000))
-        space = pick(rng, ("", " "))
-        return space.join(pick(rng, words if rng.random() < 0.97 else WORDS) for _ in range(int(rng.integers(0, most))))
-
-    return make
+NAMES = ("p_amplitude", "p_center", "p_sigma", "p_fwhm", "p_height", "slope", "intercept")
+SETTINGS = {
+    "value": either(NUMBER), "min": either(NUMBER), "max": either(NUMBER), "vary": one(True, False),
+    "expr": one("2*slope", "p_sigma", "1"), "brute_step": ANYTHING, "": ANYTHING,
+}  # fmt: skip
+FIT = {
+    "dim": one("energy", "y"), "weights": one("counts", None), "likelihood": one("poisson", "gaussian"),
+    "reference": one(None), "guess": one("auto", "model", "mean", "params"), "engine": one("auto", "batch", "lmfit"),
+    "method": one("leastsq", "nelder", "least_squares"), "covariance": one(True, False), "errors": one("flag", "raise"),
+    "max_nfev": one(1, 100, None), "retry": one(True, False), "poor_fit": one(0.5, 1e-6), "no_signal": one(0, 10.0),
+    "stages": one({"a": ["slope"]}, {"a": "slope"}, {"a": ["p_center"], "b": ["slope", "intercept"]}),
+}  # fmt: skip
 
 
 def _spectra() -> xr.DataArray:
@@ -198,75 +160,40 @@ def _parsed(text: str) -> Any:
     return parse_model(text).make_params()
 
 
-def _fit(options: dict[str, Any]) -> Any:
+def _fit(given: Any) -> Any:
     """Build the graph of a fit, which raises what is to be raised before any computing."""
     import scanfold as sf
     from scanfold.cli.models import parse_model
 
-    given = {"dim": "energy", "params": None, **options}
-    return sf.fit(_spectra(), parse_model(MODEL), given.pop("params"), **given)
+    return sf.fit(_spectra(), parse_model(MODEL), **{"dim": "energy", **given})
 
 
-def _params(folder: Path, rng: np.random.Generator) -> Any:
-    names = ("p_amplitude", "p_center", "p_sigma", "p_fwhm", "p_height", "slope", "intercept")
-    out: dict[Any, Any] = {}
-    for _ in range(int(rng.integers(1, 4))):
-        name = pick(rng, names) if rng.random() < 0.85 else pick(rng, (*WORDS, 1, None, ("a",)))
-        if rng.random() < 0.4:
-            out[name] = pick(rng, ODD)
-        else:
-            keys = ("value", "min", "max", "vary", "expr", "brute_step", "user_data", "")
-            out[name] = {pick(rng, keys): pick(rng, ODD) for _ in range(int(rng.integers(1, 4)))}
-    return {"params": pick(rng, ODD) if rng.random() < 0.05 else out}
+def _of_lmfit(folder: Path, said: list[tuple[str, str, Any]]) -> Any:
+    """Make Parameters of lmfit, and set on them what lmfit itself lets pass."""
+    from scanfold.cli.models import parse_model
 
-
-def _expr(folder: Path, rng: np.random.Generator) -> Any:
-    text = _sentence(EXPR_WORDS, 7)(rng)
-    return {"params": {pick(rng, ("p_sigma", "slope", "extra")): {"expr": text}}}
-
-
-def _fit_options(folder: Path, rng: np.random.Generator) -> Any:
-    names = ("dim", "weights", "likelihood", "guess", "engine", "method", "covariance", "errors", "max_nfev", "retry",
-    "poor_fit",
-             "no_signal", "stages")  # fmt: skip
-    some = (
-        "counts",
-        "energy",
-        "poisson",
-        "lmfit",
-        "batch",
-        "leastsq",
-        "nelder",
-        1,
-        0.5,
-        {"a": ["slope"]},
-        {"a": "slope"},
-    )
-    return {pick(rng, names): pick(rng, ODD if rng.random() < 0.7 else some) for _ in range(int(rng.integers(1, 3)))}
+    params = parse_model(MODEL).make_params()
+    for name, setting, value in said:
+        try:
+            setattr(params[name], setting, value)
+        except Exception:
+            continue
+    return {"params": params}
 
 
 # --- scans, labels, requests ----------------------------------------------------------------------------------------
 
+OPEN = {
+    "dataset": one(None, "data"), "scan_shape": one((3, 4), (4, 3), (5, 5)), "dims": one(("y", "x", "ky", "kx")),
+    "chunks": one({"position": 5}, {"ky": -1}, 5, -1, [[1, 2], 3], {"x": (3, 3)}), "locking": one(None, True, False),
+    "format": one("ptycho", None), "fields": one(None, {"diffraction": "x"}), "kind": one(None, "amplitude"),
+    "verify": one(False, True),
+}  # fmt: skip
 
-def _open_options(folder: Path, rng: np.random.Generator) -> Any:
-    path = folder / "subject.npy"
-    np.save(path, np.zeros((12, 5, 6), "u2"))
-    names = ("dataset", "scan_shape", "dims", "chunks", "locking", "format", "fields", "kind")
-    some = (
-        (3, 4),
-        ("a", "b", "c"),
-        "ptycho",
-        {"position": 5},
-        {"ky": -1},
-        5,
-        -1,
-        ("y", "y", "x"),
-        [[1, 2], 3],
-        {"x": (3, 3)},
-    )
-    return path, {
-        pick(rng, names): pick(rng, ODD if rng.random() < 0.6 else some) for _ in range(int(rng.integers(1, 4)))
-    }
+
+def _frames(folder: Path, said: Any) -> Any:
+    np.save(folder / "subject.npy", np.zeros((12, 5, 6), "u2"))
+    return folder / "subject.npy", said
 
 
 def _open(said: tuple[Path, dict[str, Any]]) -> Any:
@@ -275,17 +202,12 @@ def _open(said: tuple[Path, dict[str, Any]]) -> Any:
     return sf.open_scan(said[0], **said[1])
 
 
-def _label_arrays(folder: Path, rng: np.random.Generator) -> Any:
-    base = np.arange(12).reshape(3, 4) % 3
-    shapes: tuple[Any, ...] = ((3, 4), (12,), (4, 3), (3, 4, 2), (12, 2), (0,), (), (3, 4, 0), (1, 12), (3, 4, 5))
-    kinds = ("int8", "uint64", "float64", "float16", "complex64", "bool", "U3", "object", "datetime64[s]", "int64")
-    if rng.random() < 0.3:
-        return pick(rng, ODD)
-    values = np.resize(base, pick(rng, shapes)) if rng.random() < 0.6 else rng.integers(-3, 9, pick(rng, shapes))
-    values = values.astype(pick(rng, kinds))
-    if values.dtype.kind == "f" and values.size:
-        values.flat[int(rng.integers(values.size))] = pick(rng, (np.nan, np.inf, -np.inf, 0.5, -2, 1e300))
-    return values
+def _labels() -> Drawn:
+    shapes = st.sampled_from(((3, 4), (12,), (4, 3), (3, 4, 2), (12, 2), (0,), (), (3, 4, 0), (1, 12), (3, 4, 5)))
+    small = hnp.arrays(st.sampled_from(("i1", "u8", "f8", "f2")), shapes, elements=st.integers(0, 3))
+    wrong = hnp.arrays(hnp.scalar_dtypes() | st.just(np.dtype("U3")), shapes)
+    objects = hnp.arrays(object, shapes, elements=JSON)
+    return small | wrong | objects | hnp.arrays(np.float64, (3, 4), elements=st.floats()) | ANYTHING
 
 
 def _as_labels(values: Any) -> Any:
@@ -294,34 +216,110 @@ def _as_labels(values: Any) -> Any:
     return as_labels(values, xr.DataArray(np.zeros((3, 4, 2, 2)), dims=("y", "x", "ky", "kx")), ("y", "x"))
 
 
-def _request(folder: Path, rng: np.random.Generator) -> Any:
-    model = pick(rng, ("maturation", "trivial", "TRIVIAL", *ODD, *WORDS)) if rng.random() < 0.3 else "maturation"
-    names = ("km", "delta", "beta", "t0", "offset", "ktl", 1, "")
-    mapping = lambda: {pick(rng, names): pick(rng, ODD) for _ in range(2)}  # noqa: E731
-    made = [mapping() if rng.random() < 0.7 else pick(rng, ODD) for _ in range(2)]
-    return [model, *made, pick(rng, (None, None, *ODD, ["km"], "delta")), pick(rng, (None, None, "counts", *ODD))]
+RATES = ("km", "delta", "beta", "t0", "offset", "ktl")
+REQUEST = {
+    "model_type": either(st.sampled_from(("maturation", "trivial", "TRIVIAL", "exponential_decay")), of=8),
+    "model_params": either(mapping(RATES, either(NUMBER))),
+    "model_bounds": either(mapping(RATES, either(st.tuples(NUMBER, NUMBER)))),
+    "fixed": one(None, ["km"], "delta", ()),
+    "weights": one(None, "counts", 2.0, [1.0] * 12),
+}
 
 
-def _requested(said: list[Any]) -> Any:
-    from scanfold.traces import FittingRequest
+def _requested(given: dict[str, Any]) -> Any:
+    """Ask for fits of three traces, without fitting them."""
+    from scanfold import traces
 
-    return FittingRequest(*said).describe()
+    request = traces.FittingRequest(**{"model_type": "maturation", **given})
+    data = xr.DataArray(np.ones((3, 12)), dims=("cell", "time"), coords={"time": np.arange(12.0)}).chunk(cell=1)
+    return request.describe(), traces.fit_trace_data(data, request)
 
 
-def _result(folder: Path, rng: np.random.Generator) -> Any:
-    """Write a result of Bragg-edge fits as JSON, with something else in it."""
-    path = folder / "subject.json"
+BEAM = {
+    "response": one("jorgensen", "full_jorgensen", "square", "none"), "background": one("polynomial3", "none"),
+    "tof_length": either(NUMBER), "compat": one(None, "nbragg"), "measured": one(None, ((0, 1, 2), (1, 2, 1))),
+    **{f"vary_{n}": one(None, True, False) for n in ("basic", "tof", "response", "lattice", "background", "sans")},
+    "params": either(mapping(("thickness", "norm", "temp", "α0", "bg0", "L0"), either(st.dictionaries(
+        st.sampled_from(("value", "min", "max", "vary", "expr")), either(NUMBER), max_size=2)))),
+    "wlmin": either(NUMBER), "wlmax": either(NUMBER), "likelihood": one("gaussian", "poisson"),
+    "method": one("leastsq", "rietveld", "staged"), "backend": one(None, "threading"), "n_jobs": one(None, 1),
+    "stages": one("all", {"a": "basic"}, {"a": ["thickness", "norm"], "b": "background"}),
+    "material": one("Fe_sg229_Iron-alpha", {"mat": "Fe_sg229_Iron-alpha", "temp": 300.0, "mos": 5.0}),
+}  # fmt: skip
+
+
+def _bragg(given: dict[Any, Any]) -> Any:
+    """Make a model of transmission, and ask for fits of it, without fitting."""
+    from scanfold import bragg
+
+    fits = ("params", "wlmin", "wlmax", "likelihood", "method", "backend", "n_jobs", "stages")
+    section = bragg.CrossSection(iron=given.get("material", "Fe_sg229_Iron-alpha"))
+    made = {k: v for k, v in given.items() if k not in (*fits, "material")}
+    model = bragg.TransmissionModel(section, **made)
+    x = xr.DataArray(np.linspace(1.5, 5, 40), dims="wavelength")
+    counts = (100 * xr.ones_like(x)).expand_dims(group=2).assign_coords(wavelength=x)
+    data = bragg.Data.from_grouped(counts, 2 * counts, L=9.0, tstep=1e-5)
+    return model.fit(data, **{"wlmin": 1.0, "wlmax": 6.0, **{k: v for k, v in given.items() if k in fits}})
+
+
+SIMULATION = {
+    "n_images": one(1, 4, 9), "nphotons": either(NUMBER), "gridsize": one(1, 2), "buffer": either(NUMBER),
+    "positions": one("uniform", "raster", "spiral", "fermat", "lissajous", (np.array([30.0, 31]), [30.0, 31])),
+    "jitter": either(NUMBER), "interpolation": one("bilinear", "fourier"), "noise": one(True, False),
+    "counts": one(True, False), "beam_stop": one(None, np.ones((16, 16), bool)), "psf": either(NUMBER),
+    "saturation": either(NUMBER), "background": either(NUMBER), "return_patches": one(True, False),
+    "chunks": one(None, 1, 4), "seed": either(st.integers()), "shape": one(None, (2, 2)), "turns": one(None, (2, 3)),
+    "objectGuess": one(np.ones((60, 60), complex)), "probeGuess": one(np.ones((16, 16), complex), np.ones((2, 16, 16))),
+}  # fmt: skip
+
+
+def _simulated(given: dict[Any, Any]) -> Any:
+    from scanfold import ptycho
+
+    usual = {"objectGuess": ptycho.lines(60), "probeGuess": ptycho.default_probe(16), "n_images": 4}
+    return ptycho.generate_simulated_data(**{**usual, **given})
+
+
+PLAN = {
+    "nsamples": one(1, 4, 20), "gridsize": one(1, 2), "group_size": one(None, 1, 4), "K": one(None, 7, 19),
+    "seed": either(st.integers()), "sampling": one("random", "sequential", "stratified", "poisson_disk", "local"),
+    "policy": one("random", "nearest", "min_dist", "4_quadrant"), "include_seed": one(True, False),
+    "disjoint": one(True, False), "max_radius": either(NUMBER), "enable_oversampling": one(True, False),
+    "partition": one(None, np.arange(20) % 2), "n_subsample": one(None, 10), "subsample_seed": either(st.integers()),
+    "positions": one(np.arange(40.0).reshape(2, 20)), "order": one("tile", "plan"), "batch": one(None, 2),
+}  # fmt: skip
+#: Each kernel of plans is compiled for one of these.
+PLANS = (
+    {}, {"sampling": "stratified"}, {"sampling": "poisson_disk"}, {"sampling": "local"}, {"gridsize": 2},
+    {"gridsize": 2, "policy": "nearest"}, {"gridsize": 2, "policy": "min_dist"}, {"gridsize": 2, "disjoint": True},
+    {"gridsize": 2, "policy": "4_quadrant"}, {"gridsize": 2, "partition": np.arange(20) % 2},
+)  # fmt: skip
+
+
+def _grouped(given: dict[Any, Any]) -> Any:
+    """Plan groups and gather their frames."""
+    from scanfold import grouping
+
+    y, x = np.random.default_rng(0).uniform(0, 50, (2, 20))
+    places = {"position_y": ("position", y), "position_x": ("position", x)}
+    scan = xr.Dataset(
+        {"diffraction": (("position", "ky", "kx"), np.ones((20, 4, 4), "f4"))}, places, {"primary": "diffraction"}
+    )
+    how = {"nsamples": 4, **{k: v for k, v in given.items() if k not in ("positions", "order", "batch")}}
+    plan = grouping.plan_groups(given.get("positions", scan), **how)
+    return grouping.gather(scan, plan, **{k: given[k] for k in ("order", "batch") if k in given})
+
+
+def _result() -> Any:
+    """Return what a file of results of Bragg-edge fits holds."""
+    from scanfold.bragg.result_files import KIND, VERSION
+
     variable = {"dims": ["group"], "shape": [2], "dtype": "float64", "attrs": {}, "data": [1.0, "NaN"]}
     flags = {"flag_values": [0, 1], "flag_meanings": "converged failed"}
     status = {"dims": ["group"], "shape": [2], "dtype": "int8", "attrs": flags, "data": [0, 1]}
-    fits = {"attrs": {"provenance": "{}"}, "coords": {}, "variables": {"thickness": variable, "status": status}}
-    import json
-
-    from scanfold.bragg.result_files import KIND, VERSION
-
-    content = json.dumps({"kind": KIND, "version": VERSION, "fits": fits, "model": None}).encode()
-    path.write_bytes(json_of(content, rng))
-    return path
+    variables = {"thickness": variable, "thickness_stderr": variable, "status": status}
+    fits = {"attrs": {"provenance": "{}"}, "coords": {}, "variables": variables}
+    return {"kind": KIND, "version": VERSION, "fits": fits, "model": None}
 
 
 def _load_result(path: Path) -> Any:
@@ -348,17 +346,6 @@ NCMAT = """NCMAT v5
 MTEX = "volume_mtex,fwhm,xh,xk,xl,yh,yk,yl\n0.3,10,1,0,0,0,1,0\n0.2,12,1,1,0,0,0,1\n"
 
 
-def _damaged(content: str, name: str) -> Callable[[Path, np.random.Generator], Path]:
-    def make(folder: Path, rng: np.random.Generator) -> Path:
-        path = folder / name
-        changed = content.replace(" ", ",") if name.endswith(".ncmat") else content
-        out = text_of(changed.encode(), rng)
-        path.write_bytes(out.replace(b",", b" ") if name.endswith(".ncmat") else out)
-        return path
-
-    return make
-
-
 def _register(path: Path) -> Any:
     from scanfold import bragg
 
@@ -371,71 +358,36 @@ def _from_mtex(path: Path) -> Any:
     return bragg.CrossSection.from_mtex(path, "Fe_sg229_Iron-alpha")
 
 
-# --- the command line -----------------------------------------------------------------------------------------------
-
-COMMANDS: dict[str, tuple[str, ...]] = {
-    "info": (), "report": ("--out",),
-    "fit": ("--model", "--dim", "--out", "--dataset", "--scan-shape", "--dims", "--select", "--weights", "--param",
-    "--stage", "--guess",
-            "--engine", "--max-nfev", "--poor-fit", "--workers", "--config", "--csv", "--report", "--method",
-            "--no-signal"),
-    "bragg": ("--signal", "--openbeam", "--material", "--out", "--L", "--tstep", "--vary", "--start", "--wlmin",
-    "--rebin", "--query",
-              "--background", "--pattern"),
-    "traces": ("--model", "--set", "--bound", "--fixed", "--weights", "--out", "--files", "--cells", "--suffix",
-    "--csv"),
-    "group": ("--nsamples", "--gridsize", "--K", "--seed", "--sampling", "--policy", "--max-radius", "--out",
-    "--field", "--kind"),
-    "simulate": ("--object", "--probe", "--n", "--nphotons", "--out", "--seed", "--gridsize", "--config", "--scan"),
-    "polar-map": ("--data", "--labels", "--out", "--scan-shape", "--config", "--clusters", "--chunks",
-    "--known-spacing", "--device"),
-}  # fmt: skip
-ARGUMENTS = (
-    "subject.npy", "labels.npy", "traces.csv", "nothing.h5", "out/made", "nowhere/made", ".", "/", "3,4", "3x4",
-    "3 4", "y,x,energy", "energy", "center=1",
-    "center=1,min=2,max=0", "a=b=c", "=", "counts", "1/errors", "LinearModel", "LinearModel + GaussianModel",
-    "Model(open('ran','w'))",
-    "x=1:2", "x=2:1", "nan", "inf", "-inf", "1e400", "-1", "0", "1.5", "9" * 30, "", "--", "-", "--help", "é", "\x00",
-    "trivial", "maturation",
-    "km=nan", "delta=1,0", "Fe_sg229_Iron-alpha", "Fe_sg229_Iron-alpha=nan", "Nobody=1", "tof=0", "tof=2", "x > 1",
-    "__import__('os')", "random", "config.yaml",
-)  # fmt: skip
-
-
-def _argv(folder: Path, rng: np.random.Generator) -> Any:
-    np.save(folder / "subject.npy", np.ones((3, 4, 5)))
-    np.save(folder / "labels.npy", np.arange(12) % 2)
-    (folder / "traces.csv").write_text("time,1\n0,1\n1,2\n")
-    (folder / "config.yaml").write_text("model: LinearModel\n")
-    command = pick(rng, list(COMMANDS)) if rng.random() < 0.97 else pick(rng, WORDS)
-    argv = [command]
-    if rng.random() < 0.8:
-        argv.append(pick(rng, ARGUMENTS))
-    for option in rng.permutation(np.array(COMMANDS.get(command, ()), object))[: int(rng.integers(0, 9))]:
-        argv += [option, pick(rng, ARGUMENTS if rng.random() < 0.9 else WORDS)]
-    return [str(folder / a) if len(a) < 99 and (folder / a).is_file() else a for a in argv if "\x00" not in a]
-
-
-def _main(argv: list[str]) -> Any:
-    from scanfold.cli import main
-
-    if main(argv) == 2:
-        raise SystemExit(2)
-
-
+PARAMS = either(mapping(NAMES, either(options(SETTINGS), of=3)), of=20).map(lambda p: {"params": p})
+FIELD = st.sampled_from(("value", "min", "max", "vary", "stderr", "init_value"))
+SET = st.tuples(st.sampled_from(NAMES), FIELD, NUMBER)
+EXPR = st.tuples(st.sampled_from(("p_sigma", "slope", "extra")), sentence(EXPR_WORDS, 7))
 TRIALS = {
-    "config of polar-map (YAML)": WordTrial(_yaml(_polar_yaml), _resolve),
-    "config of polar-map (mapping)": WordTrial(_polar_mapping, _resolve),
-    "config of fit (YAML)": WordTrial(_yaml(lambda: RUN), _read_config, names=("subject",)),
-    "model strings": WordTrial(lambda folder, rng: _sentence(MODEL_WORDS, 6)(rng), _parsed),
-    "expr": WordTrial(_expr, _fit),
-    "parameter sets": WordTrial(_params, _fit),
-    "options of fit": WordTrial(_fit_options, _fit),
-    "options of open_scan": WordTrial(_open_options, _open),
-    "labels (arrays)": WordTrial(_label_arrays, _as_labels),
-    "requests of traces": WordTrial(_request, _requested),
-    "results of bragg (JSON)": WordTrial(_result, _load_result),
-    "materials (.ncmat)": WordTrial(_damaged(NCMAT, "subject.ncmat"), _register),
-    "textures (MTEX, CSV)": WordTrial(_damaged(MTEX, "subject.csv"), _from_mtex),
-    "arguments of commands": WordTrial(_argv, _main),
-}
+    "config of polar-map (YAML)": WordTrial(
+        st.deferred(lambda: edited(_polar_yaml(), YAML_WORDS)), _resolve, [b""], put=_file("subject.yaml")
+    ),
+    "config of polar-map (mapping)": WordTrial(st.deferred(lambda: changed(_polar(), ANYTHING)), _resolve, [{}]),
+    "config of fit (YAML)": WordTrial(
+        edited(RUN, YAML_WORDS), _read_config, [RUN.encode()], put=_file("subject.yaml"), names=("subject",)
+    ),
+    "model strings": WordTrial(sentence(MODEL_WORDS, 6), _parsed, [MODEL]),
+    "expr": WordTrial(EXPR.map(lambda e: {"params": {e[0]: {"expr": e[1]}}}), _fit, [{}]),
+    "parameter sets": WordTrial(PARAMS, _fit, [{"params": {"slope": {"value": 1}}}]),
+    "parameter sets of lmfit": WordTrial(st.lists(SET, min_size=1, max_size=4), _fit, [[]], put=_of_lmfit),
+    "options of fit": WordTrial(options(FIT, 3), _fit, [{}, {"engine": "lmfit"}]),
+    "options of open_scan": WordTrial(options(OPEN, 3), _open, [{}], put=_frames),
+    "labels (arrays)": WordTrial(_labels(), _as_labels, [np.arange(12) % 3]),
+    "requests of traces": WordTrial(options(REQUEST), _requested, [{}]),
+    "models and fits of bragg": WordTrial(options(BEAM), _bragg, [{}]),
+    "options of simulate": WordTrial(options(SIMULATION), _simulated, [{}]),
+    "options of plan_groups, gather": WordTrial(options(PLAN), _grouped, PLANS),
+    "results of bragg (JSON)": WordTrial(
+        st.deferred(lambda: changed(_result(), JSON).map(as_json)), _load_result,
+        lambda: [as_json(_result())], put=_file("subject.json"),
+    ),
+    "materials (.ncmat)": WordTrial(edited(NCMAT), _register, [NCMAT.encode()], put=_file("subject.ncmat")),
+    "textures (MTEX, CSV)": WordTrial(edited(MTEX), _from_mtex, [MTEX.encode()], put=_file("subject.csv")),
+    "arguments of commands": WordTrial(
+        arguments.ARGV, arguments.main, arguments.RIGHT, put=arguments.put, writes=("right",)
+    ),
+}  # fmt: skip

@@ -14,7 +14,7 @@ import xarray as xr
 from scanfold.bragg.corrections import CORRECTED
 from scanfold.bragg.parameters import units_of
 from scanfold.bragg.stages import Stage, check_stages, expand_stages, within
-from scanfold.conventions import InputError, InputTypeError, provenance, unknown
+from scanfold.conventions import InputError, InputTypeError, provenance, require_number, require_word, unknown
 from scanfold.fitting import Stages, fit, parameter_names
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def fit_groups(
     dataset = _dataset(data)
     table = _parameters(model, params)
     style, chosen = _stages(model, table, method, stages)
-    window = _window(dataset, wlmin, wlmax)
+    window = _window(dataset, require_number("wlmin", wlmin), require_number("wlmax", wlmax))
     function = instrument_model(model, table, window)
     if model.compat or chosen:
         options.setdefault("guess", "params")
@@ -179,8 +179,7 @@ def counts_of(dataset: xr.Dataset) -> tuple[xr.DataArray, dict[str, Any]]:
 
 def _measured(window: xr.Dataset, likelihood: str) -> tuple[xr.DataArray, dict[str, Any]]:
     """Return what is fitted, and its weights or what stands beside it."""
-    if likelihood not in ("gaussian", "poisson"):
-        raise unknown("likelihood", likelihood, ("gaussian", "poisson"))
+    require_word("likelihood", likelihood, ("gaussian", "poisson"))
     if likelihood == "poisson":
         return counts_of(window)
     error = window["transmission_err"]
@@ -199,7 +198,10 @@ def _parameters(model: TransmissionModel, params: Any) -> dict[str, dict[str, An
             table[name] = _settings(given)
             continue
         settings = given if isinstance(given, Mapping) else {"value": given}
-        table[name] = {**table[name], **settings}
+        for key in ("value", "min", "max"):
+            if settings.get(key) is not None and not isinstance(settings[key], xr.DataArray):
+                require_number(f"{key} of parameter {name!r}", settings[key])
+        table[name] = table[name] | {k: v for k, v in settings.items() if v is not None}
         if "expr" in table[name] and settings.get("expr") is None and name in model.function().names:
             table[name].pop("expr")
     return table
@@ -301,12 +303,12 @@ def _joined(each: Sequence[xr.Dataset], table: Mapping[str, Mapping[str, Any]], 
 
 def _scheduler(n_jobs: int | None, backend: str | None) -> dict[str, Any]:
     """Return nbragg's words as what Dask computes with; nothing where none is given."""
-    if backend is not None and backend not in BACKENDS:
-        raise unknown("backend", backend, BACKENDS)
+    if backend is not None:
+        require_word("backend", backend, BACKENDS)
     if n_jobs is None and backend is None:
         return {}
     jobs = n_jobs if n_jobs is not None else -1
-    if jobs == 0 or jobs < -1:
+    if not isinstance(jobs, int) or jobs == 0 or jobs < -1:
         raise InputError(f"n_jobs is {n_jobs}; expected a number of workers, or -1 for all cores")
     scheduler = "sync" if jobs == 1 else BACKENDS[backend or "loky"]
     return {"scheduler": scheduler} | ({} if jobs == -1 or scheduler == "sync" else {"num_workers": jobs})

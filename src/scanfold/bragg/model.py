@@ -17,7 +17,7 @@ from scanfold.bragg.materials import Material
 from scanfold.bragg.parameters import Vary, complete, make_parameters, parameters_of, plain_parameters
 from scanfold.bragg.stages import check_stages
 from scanfold.bragg.transmission import Transmission
-from scanfold.conventions import InputError, InputTypeError, unknown
+from scanfold.conventions import InputError, InputTypeError, require_bool, require_number, require_word, unknown
 
 Array = npt.NDArray[np.float64]
 
@@ -99,16 +99,16 @@ vary_orientation : bool, optional
         if not isinstance(cross_section, CrossSection):
             raise InputTypeError(f"cross_section is a {type(cross_section).__name__}; expected a bragg.CrossSection")
         for kind, value, valid in (("response", response, RESPONSES), ("background", background, TERMS)):
-            if value not in valid:
-                raise unknown(kind, value, valid)
-        if compat not in (None, "nbragg"):
-            raise unknown("compat", compat, ("nbragg",))
+            require_word(kind, value, valid)
+        if compat is not None:
+            require_word("compat", compat, ("nbragg",))
         self.vary = Vary(
             vary_basic, vary_background, vary_tof, vary_lattice, vary_orientation, vary_weights, vary_response,
             vary_extinction, vary_sans,
         )  # fmt: skip
+        require_bool(**{f"vary_{n}": v for n, v in self.vary._asdict().items() if v is not None})
         self.cross_section = CrossSection(complete(cross_section.phases, self.vary))
-        self.compat, self.tof_length = compat, float(tof_length)
+        self.compat, self.tof_length = compat, require_number("tof_length", tof_length)
         present = response == "measured" or vary_response is not None
         self.response = response if present else "none"
         self.background = background if vary_background is not None else "none"
@@ -271,7 +271,10 @@ def _measured(response: str, measured: Any) -> tuple[tuple[float, ...], ...] | N
         return None
     if measured is None:
         raise InputError("response='measured' needs measured=(delays in µs, weights)")
-    delay, weight = (np.asarray(v, np.float64) for v in measured)
+    try:
+        delay, weight = (np.asarray(v, np.float64) for v in measured)
+    except (TypeError, ValueError):
+        raise InputTypeError("measured takes two rows of numbers, (delays in µs, weights)") from None
     if delay.ndim != 1 or delay.shape != weight.shape or delay.size < 2 or not (np.diff(delay) > 0.0).all():
         raise InputError(
             f"measured has delays of shape {delay.shape} and weights of shape {weight.shape}; expected two rows of "

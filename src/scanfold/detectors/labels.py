@@ -137,7 +137,10 @@ def as_labels(labels: LabelsLike, scan: xr.DataArray, scan_dims: tuple[Hashable,
         if set(scan_dims) <= set(labels.dims):
             labels = labels.transpose(*scan_dims, ...)
         labels = labels.values
-    values = np.asarray(labels)
+    try:
+        values = np.asarray(labels)
+    except ValueError as error:  # lists of unequal lengths
+        raise InputTypeError(f"labels are a {type(labels).__name__} that makes no array: {error}") from None
     if values.dtype.kind not in "iuf":
         raise InputTypeError(f"labels are of dtype {values.dtype}; expected integers, or weights of dtype float")
     if values.shape == shape or values.shape == (count,):

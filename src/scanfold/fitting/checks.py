@@ -8,7 +8,7 @@ import lmfit
 import numpy as np
 import xarray as xr
 
-from scanfold.conventions import InputError, InputTypeError, require_dim, unknown
+from scanfold.conventions import InputError, InputTypeError, require_bool, require_dim, require_word, unknown
 from scanfold.fitting.components import independent_variables, make_model
 from scanfold.fitting.problem import LIKELIHOODS, Array
 
@@ -24,8 +24,7 @@ def check_options(engine: str, guess: str, likelihood: str, errors: str) -> None
         ("likelihood", likelihood, LIKELIHOODS),
         ("errors", errors, ("flag", "raise")),
     ):
-        if not isinstance(value, str) or value not in valid:
-            raise unknown(kind, value, valid)
+        require_word(kind, value, valid)
 
 
 def check_numbers(max_nfev: Any, poor_fit: Any, no_signal: Any, covariance: Any, retry: Any) -> None:
@@ -34,9 +33,7 @@ def check_numbers(max_nfev: Any, poor_fit: Any, no_signal: Any, covariance: Any,
     for name, value in (("poor_fit", poor_fit), ("no_signal", no_signal)):
         if isinstance(value, bool) or not isinstance(value, numbers) or not abs(value) < 1e300:
             raise InputTypeError(f"{name} is {value!r}; expected a number")
-    for name, value in (("covariance", covariance), ("retry", retry)):
-        if not isinstance(value, bool | np.bool_):
-            raise InputTypeError(f"{name} is {value!r}; expected True or False")
+    require_bool(covariance=covariance, retry=retry)
     if max_nfev is not None:
         if isinstance(max_nfev, bool) or not isinstance(max_nfev, int | np.integer):
             raise InputTypeError(f"max_nfev is {max_nfev!r}; expected a whole number")

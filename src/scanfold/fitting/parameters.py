@@ -98,7 +98,10 @@ def _merge(
         if name not in merged:
             if "expr" not in settings:
                 raise unknown("parameter", name, hints)
-            merged.add(name)
+            try:
+                merged.add(name)
+            except (KeyError, AttributeError, ValueError, SyntaxError):  # of lmfit: a word of Python, no text, …
+                raise InputError(f"{name!r} cannot name a parameter; expected letters and digits") from None
         for key in _FIELDS:
             if isinstance(settings.get(key), xr.DataArray):
                 own[name, _FIELDS.index(key)] = _own(name, key, settings.pop(key), scan)
@@ -138,7 +141,7 @@ def _settings(name: str, given: Any) -> dict[str, Any]:
         elif not isinstance(value, xr.DataArray):
             try:
                 settings[key] = float(value)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 raise InputTypeError(
                     f"{key} of parameter {name!r} is {value!r}; expected a number or a DataArray over the scan dims"
                 ) from None

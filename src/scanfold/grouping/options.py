@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scanfold.conventions import InputError, InputTypeError, unknown
+from scanfold.conventions import InputError, InputTypeError, require_bool, require_number, require_word
 from scanfold.grouping.seeds import SAMPLINGS
 
 Array = npt.NDArray[Any]
@@ -52,8 +52,8 @@ def make_options(
     for name, least in (("nsamples", 1), ("seed", 0)):
         given[name] = whole(name, given[name], least)
     for name, valid in (("sampling", SAMPLINGS), ("policy", POLICIES)):
-        if given[name] not in valid:
-            raise unknown(name, given[name], valid)
+        require_word(name, given[name], valid)
+    require_bool(**{name: given[name] for name in ("include_seed", "disjoint", "enable_oversampling")})
     subsample_seed = given["seed"] if subsample_seed is None else whole("subsample_seed", subsample_seed, 0)
     if given["n_subsample"] is not None:
         given["n_subsample"] = whole("n_subsample", given["n_subsample"], 1)
@@ -61,7 +61,7 @@ def make_options(
             raise InputError(f"n_subsample={given['n_subsample']} of {count} positions; at most {count} can be taken")
         count = given["n_subsample"]
     radius = given["max_radius"]
-    if radius is not None and not radius > 0:
+    if radius is not None and not require_number("max_radius", radius) > 0:
         raise InputError(f"max_radius={radius!r}; expected a length greater than 0, in the units of the positions")
     size = _group_size(gridsize, group_size)
     options = Options(group_size=size, K=0, subsample_seed=subsample_seed, **given)

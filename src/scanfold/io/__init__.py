@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import xarray as xr
 
+from scanfold.conventions import require_bool
 from scanfold.io.assemble import assemble, lazy
 from scanfold.io.chunks import Chunks
 from scanfold.io.describe import Description, describe
@@ -108,6 +109,7 @@ def open_scan(
     (('y', 'x', 'ky', 'kx'), (2, 3, 4, 4), 80)
     """
     name = existing(path)
+    require_bool(verify=verify)
     if verify:
         verify_content(name)
     store = open_saved(name) if saved(name) else None

@@ -87,7 +87,7 @@ def plan(
 
 def _fixed(chunks: Chunks, dims: Sequence[str], shape: Sequence[int]) -> dict[int, int | tuple[int, ...]]:
     """Return the sizes that the caller decided, by axis."""
-    if chunks == "auto":
+    if isinstance(chunks, str) and chunks == "auto":
         return {}
     if isinstance(chunks, Mapping):
         for name in chunks:
@@ -104,7 +104,7 @@ def _fixed(chunks: Chunks, dims: Sequence[str], shape: Sequence[int]) -> dict[in
         given = dict(enumerate(chunks))
     else:
         raise InputTypeError(f'chunks= takes "auto", a size, sizes by dimension or a tuple of sizes; found {chunks!r}')
-    return {i: _size(c, dims[i], shape[i]) for i, c in given.items() if c not in ("auto", None)}
+    return {i: _size(c, dims[i], shape[i]) for i, c in given.items() if c is not None and str(c) != "auto"}
 
 
 def _size(size: Any, dim: str, length: int) -> int | tuple[int, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -218,11 +218,12 @@ def rename(contents: Contents, dims: Sequence[str], where: str) -> Contents:
     InputError
         If their number does not fit or a name comes twice.
     """
-    if not isinstance(dims, Iterable):
-        raise InputTypeError(f"dims= takes the names of all dimensions, in order; found {dims!r}")
-    names = (dims,) if isinstance(dims, str) else tuple(dims)
+    try:
+        names = (dims,) if isinstance(dims, str) else tuple(dims)
+    except TypeError:
+        raise InputTypeError(f"dims= takes the names of all dimensions, in order; found {dims!r}") from None
     old = contents.signal.dims
-    if len(names) != len(old) or len(set(names)) != len(names) or not all(isinstance(n, str) and n for n in names):
+    if len(names) != len(old) or not all(isinstance(n, str) and n for n in names) or len(set(names)) != len(names):
         raise InputError(
             f"dims={names} cannot name the {len(old)} dimensions of {where}, shape {contents.signal.data.shape}: "
             f"expected {len(old)} different names, such as {old}"

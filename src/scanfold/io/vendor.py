@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -35,6 +36,8 @@ def _load(path: str, mtime_ns: int) -> list[dict[str, Any]]:
             f'{path!r} is a vendor format that RosettaSciIO reads; type: pip install "scanfold[vendor]"'
         ) from None
     suffix = Path(path).suffix[1:]
+    if suffix.lower() == "blo":
+        _check_blockfile(Path(path))
     readers = [p for p in IO_PLUGINS if suffix.lower() in [e.lower() for e in p["file_extensions"]]]
     problems = []
     for reader in readers:
@@ -53,6 +56,20 @@ def _load(path: str, mtime_ns: int) -> list[dict[str, Any]]:
         except Exception as exc:
             problems.append(f"{reader['name']}: {type(exc).__name__}: {exc}")
     raise InputError(f"cannot read {path!r}: {'; '.join(problems) or f'RosettaSciIO has no reader for .{suffix}'}")
+
+
+def _check_blockfile(path: Path) -> None:
+    """Raise if a header claims more frames than the file has bytes for: their chunks would be listed for hours."""
+    with path.open("rb") as file:
+        header = file.read(28)
+    if len(header) == 28:
+        start, side, columns, rows = struct.unpack("<12xI4xH2xHH", header)
+        claimed, size = start + rows * columns * (6 + side**2), path.stat().st_size
+        if claimed > size:
+            raise InputError(
+                f"{str(path)!r} has {size:,} bytes and claims {rows:,} x {columns:,} frames of {side:,} x {side:,} "
+                f"pixels, which take {claimed:,}; it was cut off, or its header is wrong"
+            )
 
 
 @dataclass(frozen=True)

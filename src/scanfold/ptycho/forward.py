@@ -13,7 +13,7 @@ import xarray as xr
 
 from scanfold import _apply
 from scanfold._apply import apply_kernel, count_along
-from scanfold.conventions import InputError, Var, unknown
+from scanfold.conventions import InputError, InputTypeError, Var, require_word
 from scanfold.grouping.options import whole
 from scanfold.ptycho import _diffraction_kernels as kernels
 from scanfold.ptycho import objects
@@ -62,11 +62,11 @@ class Detector:
         """
         background, stop = self.background, self.stop
         if background is not None:
-            background = _fitting("background", np.asarray(background, np.float32), N)
+            background = _fitting("background", background, np.float32, N)
             if not (np.isfinite(background) & (background >= 0)).all():
                 raise InputError("background= holds NaN or negative numbers; expected photons per pixel")
         if stop is not None:
-            stop = _fitting("beam_stop", np.asarray(stop, bool).astype(np.float32), N)
+            stop = _fitting("beam_stop", stop, bool, N).astype(np.float32)
         psf = None if self.psf is None else positive("psf", self.psf)
         saturation = None if self.saturation is None else positive("saturation", self.saturation)
         return Detector(background, psf, stop, saturation)
@@ -82,7 +82,11 @@ class Detector:
         return {n: _hash(v) if isinstance(v, np.ndarray) and v.ndim else v for n, v in self.options.items()}
 
 
-def _fitting(name: str, values: np.ndarray, N: int) -> np.ndarray:
+def _fitting(name: str, given: Any, dtype: type, N: int) -> np.ndarray:
+    try:
+        values = np.asarray(given, dtype)
+    except (TypeError, ValueError):
+        raise InputTypeError(f"{name}= is a {type(given).__name__}; expected numbers of shape ({N}, {N})") from None
     if values.shape not in ((), (N, N)):
         raise InputError(f"{name}= has shape {values.shape}; expected ({N}, {N}), the shape of a frame")
     return values
@@ -108,8 +112,7 @@ class Optics:
     interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
-        if self.interpolation not in kernels.CUTS:
-            raise unknown("interpolation", self.interpolation, kernels.CUTS)
+        require_word("interpolation", self.interpolation, kernels.CUTS)
 
     @property
     def N(self) -> int:

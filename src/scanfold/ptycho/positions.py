@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from scanfold._apply import apply_kernel, count_along
-from scanfold.conventions import InputError, Var, unknown
+from scanfold.conventions import InputError, InputTypeError, Var, require_word
 from scanfold.grouping.options import whole
 from scanfold.ptycho import _position_kernels as kernels
 from scanfold.ptycho.config import positive, streams
@@ -137,22 +137,27 @@ def _box(object_shape: Sequence[int], N: int, buffer: float, jitter: float) -> t
 
 def _options(pattern: str, n: int, shape: tuple[int, int] | None, turns: tuple[int, int] | None) -> tuple[Any, ...]:
     """Return what the kernel of a pattern takes besides numbers and box."""
-    if pattern not in kernels.PATTERNS:
-        raise unknown("pattern", pattern, kernels.PATTERNS)
+    require_word("pattern", pattern, kernels.PATTERNS)
     if shape is not None and pattern != "raster":
         raise InputError(f"shape= is of pattern='raster'; found pattern={pattern!r}")
     if turns is not None and pattern != "lissajous":
         raise InputError(f"turns= is of pattern='lissajous'; found pattern={pattern!r}")
     if pattern == "raster":
         rows = max(1, math.isqrt(n))
-        shape = shape or (rows, -(-n // rows))
+        shape = (rows, -(-n // rows)) if shape is None else _pair("shape", shape)
         if shape[0] * shape[1] < n:
             raise InputError(f"shape={tuple(shape)} has {shape[0] * shape[1]} positions; n={n} does not fit")
-        return ((int(shape[0]), int(shape[1])),)
+        return (shape,)
     if pattern == "lissajous":
         most = max(1, round(math.sqrt(n) / 2))
-        return n, tuple(turns) if turns is not None else (most, most + 1)
+        return n, (most, most + 1) if turns is None else _pair("turns", turns)
     return () if pattern == "uniform" else (n,)
+
+
+def _pair(name: str, value: Any) -> tuple[int, int]:
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise InputTypeError(f"{name}={value!r}; expected two whole numbers, such as ({name}_y, {name}_x)")
+    return whole(name, value[0]), whole(name, value[1])
 
 
 def given(positions: Any, object_shape: Sequence[int], N: int) -> xr.Dataset:
@@ -175,9 +180,12 @@ def given(positions: Any, object_shape: Sequence[int], N: int) -> xr.Dataset:
         positions = tuple(positions.get(name, ()) for name in ("position_y", "position_x"))
     else:
         found = {}
-    if len(positions) != 2:
-        raise InputError(f"positions= takes (y, x), two arrays; found {len(positions)} of them")
-    y, x = (np.asarray(p, float) for p in positions)
+    try:
+        y, x = (np.asarray(p, float) for p in positions)
+    except (TypeError, ValueError):
+        raise InputTypeError(
+            f"positions= is a {type(positions).__name__}; expected the name of a pattern, or (y, x), two arrays"
+        ) from None
     if y.ndim != 1 or y.shape != x.shape or not y.size:
         raise InputError(f"positions= takes two arrays of one length; found shapes {y.shape} and {x.shape}")
     require_inside(y, x, object_shape, N)

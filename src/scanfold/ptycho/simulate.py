@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from scanfold.conventions import InputError, InputTypeError, record
+from scanfold.conventions import InputError, InputTypeError, record, require_bool
 from scanfold.grouping.options import whole
 from scanfold.ptycho import forward, objects, probes
 from scanfold.ptycho.config import ModelConfig, TrainingConfig, positive, streams
@@ -113,6 +113,7 @@ def generate_simulated_data(
     >>> bool(abs(photons.sum(["ky", "kx"]).mean() / 1e6 - 1) < 0.01)
     True
     """
+    require_bool(noise=noise, counts=counts, return_patches=return_patches)
     model, images, nphotons = _settled(config, n_images, nphotons, gridsize, probeGuess)
     image, probe = objects.checked(objectGuess), probes.checked(probeGuess, model.N)
     optics = Optics(image, probe if probe.ndim == 3 else probe.expand_dims("mode"), interpolation)
@@ -167,7 +168,7 @@ def _settled(
     """Return what is asked for, from a config or from keywords; both may not say different things."""
     if config is None:
         shape = np.shape(probe)
-        model = ModelConfig(shape[-2] if len(shape) == 3 else shape[0] if shape else 1, gridsize or 1)
+        model = ModelConfig(shape[-2] if len(shape) == 3 else shape[0] if shape else 1, 1 if gridsize is None else gridsize)
         images = None if n_images is None else whole("n_images", n_images)
         return model, images, positive("nphotons", 1e9 if nphotons is None else nphotons)
     if not isinstance(config, TrainingConfig):

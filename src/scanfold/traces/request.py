@@ -100,7 +100,7 @@ class FittingRequest:
                     "vary": n not in (self.fixed or ())}
                 for n in model.names
             }  # fmt: skip
-        except (TypeError, ValueError, IndexError) as error:
+        except (TypeError, ValueError, LookupError, OverflowError) as error:
             raise InputTypeError(
                 f"model_params takes numbers, model_bounds pairs of numbers, such as {{'delta': (1e-5, 11)}}: {error}"
             ) from None
