@@ -1,6 +1,6 @@
 """Odd words: configurations, parameters, models, expressions, labels, options and arguments that nobody expects.
 
-Tried as damaged files are (inputs): each is taken, or refused with one error.
+Hypothesis draws them; they are tried as damaged files are (inputs): each is taken, or refused with one error.
 """
 
 from __future__ import annotations

@@ -81,8 +81,8 @@ def make_options(
     return Options(**{**vars(options), "K": found})
 
 
-def whole(name: str, value: object, least: int = 1) -> int:
-    """Return a whole number from `least` on.
+def whole(name: str, value: object, least: int = 1, most: int | None = None) -> int:
+    """Return a whole number from `least` on, to `most` where there is one.
 
     Examples
     --------
@@ -94,6 +94,8 @@ def whole(name: str, value: object, least: int = 1) -> int:
         raise InputTypeError(f"{name}={value!r} is a {type(value).__name__}; expected a whole number, at least {least}")
     if value < least:
         raise InputError(f"{name}={value}; expected a whole number, at least {least}")
+    if most is not None and value > most:
+        raise InputError(f"{name}={value}; expected a whole number, at most {most:,}")
     return int(value)
 
 

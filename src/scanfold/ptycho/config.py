@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from scanfold.grouping.options import whole
 
 #: Numbers from here on are taken for infinite: amplitudes are float32.
 HUGE = 1e36
+#: Pixels along a side of a frame, and of an object.
+MOST_FRAME, MOST_OBJECT = 2**14, 2**20
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class ModelConfig:
     gridsize: int = 1
 
     def __post_init__(self) -> None:
-        whole("N", self.N)
+        whole("N", self.N, most=MOST_FRAME)
         whole("gridsize", self.gridsize)
 
     @property
@@ -94,6 +97,14 @@ def positive(name: str, value: object, *, zero: bool = False) -> float:
     if not value < HUGE or value < 0 or (value == 0 and not zero):
         raise InputError(f"{name}={value}; expected a finite number {expected}")
     return float(value)
+
+
+def as_array(name: str, value: Any) -> np.ndarray:
+    """Return an array, of whatever it holds; raise where lists of unequal lengths make none."""
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise InputTypeError(f"{name} is a {type(value).__name__} that makes no array: {error}") from None
 
 
 def streams(seed: int, count: int) -> list[np.ndarray]:

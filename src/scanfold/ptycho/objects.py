@@ -16,7 +16,7 @@ from scanfold._apply import apply_kernel, count_along
 from scanfold.conventions import InputError, InputTypeError, Var, unknown
 from scanfold.grouping.options import whole
 from scanfold.ptycho import _object_kernels as kernels
-from scanfold.ptycho.config import positive, streams
+from scanfold.ptycho.config import MOST_OBJECT, as_array, positive, streams
 
 DIMS = ("object_y", "object_x")
 OBJECT = Var("object", DIMS, "complex64", "transmission of the object", "1")
@@ -136,7 +136,7 @@ def lines(
     >>> lines(392, seed=2).dims, round(float(abs(lines(392, seed=2)).mean()), 1)
     (('object_y', 'object_x'), 1.9)
     """
-    edge = max(2 * whole("size", size, least=4), size + 80)
+    edge = max(2 * whole("size", size, least=4, most=MOST_OBJECT), size + 80)
     count = round(_LINES * (edge / (2 * _REFERENCE)) ** 2) if nlines is None else whole("nlines", nlines)
     return _object("lines", size, seed, (max(count, 1), edge), phase, chunks)
 
@@ -161,7 +161,7 @@ def points(
     >>> round(float(abs(points(128, seed=1)).mean()), 1)
     0.5
     """
-    count = round(positive("share", share) * whole("size", size, least=4) ** 2)
+    count = round(positive("share", share) * whole("size", size, least=4, most=MOST_OBJECT) ** 2)
     return _object("points", size, seed, (max(count, 1),), phase, chunks)
 
 
@@ -272,7 +272,7 @@ def sim_object_image(size: int, data_source: str = "lines", seed: int = 0, **opt
 
 
 def _object(kind: str, size: int, seed: int, options: tuple[Any, ...], phase: bool, chunks: int | None) -> xr.DataArray:
-    size = whole("size", size, least=4)
+    size = whole("size", size, least=4, most=MOST_OBJECT)
     (key,) = streams(seed, 1)
     canvas = _Canvas(kind, size, (int(key[0]), int(key[1])), options)
     tile = whole("chunks", chunks) if chunks is not None else TILE if size > WHOLE else None
@@ -331,7 +331,7 @@ def checked(image: Any) -> xr.DataArray:
     """
     array = image if isinstance(image, xr.DataArray) else None
     if array is None:
-        values = np.asarray(image)
+        values = as_array("the object", image)
         if values.ndim == 3 and values.shape[-1] == 1:
             values = values[..., 0]  # (H, W, 1), as older code returns it
         if values.dtype.kind not in "biufc":

@@ -12,7 +12,7 @@ import xarray as xr
 
 from scanfold.conventions import InputError, InputTypeError
 from scanfold.grouping.options import whole
-from scanfold.ptycho.config import positive
+from scanfold.ptycho.config import MOST_FRAME, as_array, positive
 
 Array = npt.NDArray[Any]
 
@@ -42,7 +42,7 @@ def default_probe(N: int, scale: float = 0.7) -> xr.DataArray:
     """
     from scipy import ndimage
 
-    N = whole("N", N, least=4)
+    N = whole("N", N, least=4, most=MOST_FRAME)
     # a disk where the product of two Gaussians of σ = N / (scale π²) is above a half
     sigma = N / (positive("scale", scale) * math.pi**2)
     y, x = _grid(N)
@@ -52,13 +52,13 @@ def default_probe(N: int, scale: float = 0.7) -> xr.DataArray:
 
 def gaussian(N: int, sigma: float) -> xr.DataArray:
     """Return a Gaussian probe, ``exp(−r²/2σ²)``, σ in pixels."""
-    y, x = _grid(whole("N", N, least=4))
+    y, x = _grid(whole("N", N, least=4, most=MOST_FRAME))
     return _probe(np.exp(-(y**2 + x**2) / (2 * positive("sigma", sigma) ** 2)), f"Gaussian of σ = {sigma:g}")
 
 
 def mask(N: int) -> xr.DataArray:
     """Return 1 within ``N/4`` pixels of the middle and 0 elsewhere, float32."""
-    y, x = _grid(whole("N", N, least=4))
+    y, x = _grid(whole("N", N, least=4, most=MOST_FRAME))
     return xr.DataArray((np.hypot(y, x) < N / 4).astype(np.float32), dims=DIMS)
 
 
@@ -108,7 +108,7 @@ def fresnel_zone_plate(
     """
     from scipy import fft
 
-    N = whole("N", N, least=4)
+    N = whole("N", N, least=4, most=MOST_FRAME)
     lengths = {"wavelength": wavelength, "pixel": pixel, "diameter": diameter, "outer_zone": outer_zone}
     for name, value in lengths.items():
         positive(name, value)
@@ -287,7 +287,7 @@ def checked(probe: Any, N: int | None = None) -> xr.DataArray:
     InputTypeError
         If it is no array of numbers.
     """
-    values = np.asarray(probe)
+    values = as_array("the probe", probe)
     if values.dtype.kind not in "biufc":
         raise InputTypeError(f"the probe holds {values.dtype}; expected complex numbers of shape (N, N)")
     if values.ndim == 3 and values.shape[-1] == 1:

@@ -10,7 +10,7 @@ import xarray as xr
 from scanfold.conventions import InputError, InputTypeError, record, require_bool
 from scanfold.grouping.options import whole
 from scanfold.ptycho import forward, objects, probes
-from scanfold.ptycho.config import ModelConfig, TrainingConfig, positive, streams
+from scanfold.ptycho.config import ModelConfig, TrainingConfig, as_array, positive, streams
 from scanfold.ptycho.forward import Detector, Optics, Scan
 from scanfold.ptycho.positions import EAGER, given, scan_positions
 
@@ -167,8 +167,10 @@ def _settled(
 ) -> tuple[ModelConfig, int | None, float]:
     """Return what is asked for, from a config or from keywords; both may not say different things."""
     if config is None:
-        shape = np.shape(probe)
-        model = ModelConfig(shape[-2] if len(shape) == 3 else shape[0] if shape else 1, 1 if gridsize is None else gridsize)
+        shape = as_array("the probe", probe).shape
+        model = ModelConfig(
+            shape[-2] if len(shape) == 3 else shape[0] if shape else 1, 1 if gridsize is None else gridsize
+        )
         images = None if n_images is None else whole("n_images", n_images)
         return model, images, positive("nphotons", 1e9 if nphotons is None else nphotons)
     if not isinstance(config, TrainingConfig):
