@@ -84,7 +84,7 @@ class Detector:
 
 def _fitting(name: str, given: Any, dtype: type, N: int) -> np.ndarray:
     try:
-        values = np.asarray(given, dtype)
+        values: np.ndarray = np.asarray(given, dtype)
     except (TypeError, ValueError):
         raise InputTypeError(f"{name}= is a {type(given).__name__}; expected numbers of shape ({N}, {N})") from None
     if values.shape not in ((), (N, N)):
