@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,24 @@ def _write_zarr(path: Path, rows: int, columns: int, energy: npt.NDArray[Any], d
     )  # fmt: skip
     for first, slab in _slabs(rows, columns, energy.size, dtype):
         counts[first : first + len(slab)] = slab
+
+
+@contextmanager
+def read_only(path: str, threads: int = 2) -> Iterator[Callable[[], None]]:
+    """Read a scan on threads and do nothing with it: the floor of whatever reads it."""
+    import dask
+
+    import scanfold as sf
+
+    with dask.config.set(scheduler="threads", num_workers=threads):
+        yield lambda: read_all(sf.open_scan(path))
+
+
+def read_all(scan: Any) -> None:
+    """Read every block of a scan, on the workers that there are; one value of each comes back."""
+    data = scan[scan.attrs["primary"]].data
+    first = (slice(1),) * data.ndim
+    data.map_blocks(lambda b: b[first], dtype=data.dtype, chunks=tuple((1,) * n for n in data.numblocks)).compute()
 
 
 def size(path: Path) -> int:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 README = Path(__file__).with_name("README.md")
 _PACKAGES = (
-    "scanfold numpy scipy numba xarray dask distributed zarr h5py lmfit xarray-lmfit hyperspy numexpr astropy".split()
+    "scanfold numpy scipy numba xarray dask distributed zarr h5py pandas lmfit xarray-lmfit hyperspy numexpr astropy "
+    "scipp nbragg libertem pyxem py4DSTEM".split()
 )
 
 

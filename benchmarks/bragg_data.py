@@ -28,7 +28,8 @@ def run(small: bool) -> Iterator[Table]:
         _write_grid(grid, side)
         _write_line(line, many)
         speed = [_method(how, grid, side**2) for how in ("scanfold, to fit", "scanfold, all in memory",
-                                                         "scanfold, block by block", "nbragg")]  # fmt: skip
+                                                         "scanfold, block by block", "nbragg",
+                                                         "floor: pandas.read_csv of every file")]  # fmt: skip
         traced = [_method(m.name, grid, side**2, traced=True) for m in speed]
         large = [_method(how, line, many, traced=traced_) for how in ("scanfold, to fit", "scanfold, block by block")
                  for traced_ in (False, True)]  # fmt: skip
@@ -70,7 +71,7 @@ def opened(how: str, folder: str, traced: bool) -> Iterator[Callable[[], dict[st
     """Open the counts, in one thread; say what the transmission is, and with `traced` what memory it takes."""
     import dask
 
-    load = _nbragg(folder) if how == "nbragg" else _scanfold(folder, how)
+    load = _pandas(folder) if "pandas" in how else _nbragg(folder) if how == "nbragg" else _scanfold(folder, how)
 
     def work() -> dict[str, Any]:
         if not traced:
@@ -118,6 +119,12 @@ def _nbragg(folder: str) -> Callable[[], tuple[Any, Any]]:
         return data, mean
 
     return load
+
+
+def _pandas(folder: str) -> Callable[[], tuple[Any, Any]]:
+    import pandas as pd
+
+    return lambda: ([pd.read_csv(path) for path in sorted(Path(folder).glob("*.csv"))], None)
 
 
 def _figures(speed: list[Method], traced: list[Method], large: list[Method]) -> Figures:

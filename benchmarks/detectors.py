@@ -48,19 +48,23 @@ def run(small: bool) -> Iterator[Table]:
             Method("pyxem, lazy", f"{here}pyxem", arguments=file),
             Method("py4DSTEM", f"{here}py4dstem", arguments=file),
             Method("plain NumPy, float64", f"{here}plain_com", arguments=file),
+            Method("reading alone", "benchmarks._files:read_only", arguments=file),
         ]
         race(coms, 1 if small else REPEATS)
         zarr = Path(name) / "scan.zarr"
         write_zarr(zarr, path)
         reads = [
             Method("scanfold, threads", f"{here}ours", arguments={"path": str(zarr)}),
-            Method("reading and decompressing alone", f"{here}read_only", arguments={"path": str(zarr)}),
+            Method("reading and decompressing alone", "benchmarks._files:read_only", arguments={"path": str(zarr)}),
         ]
         race(reads, 1 if small else REPEATS)
         passes = [
             Method("scanfold, log", f"{here}passes", arguments={**both, "log": True}),
             Method("scanfold, no log", f"{here}passes", arguments={**both, "log": False}),
             Method("three passes of plain loops, log", f"{here}plain_passes", arguments=both),
+            Method(
+                f"one GEMM with {CLUSTERS} templates, float32 in memory", f"{here}gemm", arguments={"frames": side**2}
+            ),
         ]
         race(passes, 1 if small else 3)
         gigabytes = side**2 * DETECTOR**2 * 2 / 1e9
@@ -210,17 +214,16 @@ def ours_distributed(path: str) -> Iterator[Callable[[], Any]]:
 
 
 @contextmanager
-def read_only(path: str) -> Iterator[Callable[[], Any]]:
-    """Read every chunk, and do nothing with it but look at one value."""
-    import dask
+def gemm(frames: int) -> Iterator[Callable[[], None]]:
+    """Multiply as many frames with all templates, one matrix after the other, on as many threads: the floor of maps."""
+    from concurrent.futures import ThreadPoolExecutor
 
-    with dask.config.set(scheduler="threads", num_workers=WORKERS):
+    size = 256
+    block = pool()[:size].reshape(size, -1).astype(np.float32)
+    templates = np.random.default_rng(3).normal(size=(DETECTOR**2, CLUSTERS)).astype(np.float32)
 
-        def read() -> None:
-            data = _scan(path).data
-            data.map_blocks(lambda b: b[:, :, :1, :1], dtype=data.dtype, chunks=(*data.chunks[:2], 1, 1)).compute()
-
-        yield read
+    with ThreadPoolExecutor(WORKERS) as threads:
+        yield lambda: list(threads.map(lambda _: float((block @ templates)[0, 0]), range(frames // size))) and None
 
 
 @contextmanager

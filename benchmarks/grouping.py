@@ -14,6 +14,8 @@ from benchmarks._process import Method, race
 from benchmarks._report import Figures, Table, number, spread
 
 GRIDSIZE, K = 2, 7
+#: Groups of a plan whose members are looked at.
+CHECKED = 512
 Work = Iterator[Callable[[], Any]]
 
 
@@ -29,7 +31,35 @@ def plan(count: int, nsamples: int) -> Work:
 
     placed = points(count)
     plan_groups(placed[:100], nsamples=9, gridsize=GRIDSIZE)  # imports
-    yield lambda: plan_groups(placed, nsamples=nsamples, gridsize=GRIDSIZE, K=K).sizes["group"]
+
+    def work() -> npt.NDArray[np.int64]:
+        made = plan_groups(placed, nsamples=nsamples, gridsize=GRIDSIZE, K=K)
+        return np.asarray(made["nn_indices"][:CHECKED].values)
+
+    yield work
+
+
+@contextlib.contextmanager
+def tree_alone(count: int, nsamples: int) -> Work:
+    """Make SciPy's tree and ask it for the neighbours of as many positions, no more."""
+    from scipy.spatial import cKDTree
+
+    placed = points(count)
+    seeds = placed[np.random.default_rng(1).choice(count, nsamples, replace=False)]
+
+    yield lambda: cKDTree(placed).query(seeds, k=K + 1)[1].size
+
+
+def are_neighbours(count: int, groups: npt.NDArray[np.int64]) -> float:
+    """Return the share of groups with a member that has all of the group among itself and its K nearest."""
+    from scipy.spatial import cKDTree
+
+    placed = points(count)
+    tree, good = cKDTree(placed), 0
+    for group in groups:
+        near = tree.query(placed[group], k=K + 1)[1]
+        good += any(np.isin(group, row).all() for row in near)
+    return good / len(groups)
 
 
 @contextlib.contextmanager
@@ -81,6 +111,16 @@ def index(folder: str) -> Work:
 
 
 @contextlib.contextmanager
+def positions_alone(folder: str) -> Work:
+    """Read the positions of a store, and do nothing with them."""
+    import zarr
+
+    yield lambda: sum(
+        zarr.open_array(f"{folder}/scan.zarr/{n}", mode="r")[:].size for n in ("position_y", "position_x")
+    )
+
+
+@contextlib.contextmanager
 def streamed(folder: str) -> Work:
     """Plan a group around every position of an index, into a store."""
     import scanfold as sf
@@ -118,7 +158,7 @@ def gathered(folder: str, nsamples: int, way: str) -> Work:
     def blocks() -> int:
         groups = gather(scan, made, order="tile" if way == "tile" else "plan", chunks=64)
         frames = groups["diffraction"]
-        return sum(frames[i : i + 64].values.shape[0] for i in range(0, nsamples, 64))
+        return sum(int(frames[i : i + 64].values.sum(dtype=np.int64)) for i in range(0, nsamples, 64))
 
     def alone() -> int:
         import zarr
@@ -165,8 +205,8 @@ def run(small: bool) -> Iterator[Table]:
     figures = Figures()
     tables = [_plans(small, figures)]
     with tempfile.TemporaryDirectory(prefix="grouping-") as folder:
-        tables.append(_large(folder, 10**5 if small else 10**7, figures))
-        tables.append(_frames(folder, 2000 if small else 50_000, figures))
+        tables.append(_large(folder, 10**5 if small else 10**7, figures, small))
+        tables.append(_frames(folder, 2000 if small else 50_000, figures, small))
     yield figures
     yield from tables
 
@@ -180,16 +220,22 @@ def _plans(small: bool, figures: Figures) -> Table:
     before = method("group, then sample", "group_then_sample", 10**4, 512)
     oldest = method("512 groups around every position", "explosion", 1000, 512)
     few, every = method("scanfold", "plan", million, 512), method("scanfold", "plan", million, million)
-    race([ours, before, few, every], 1 if small else 3)
+    floors = [method("cKDTree and its query alone", "tree_alone", m.positions, m.arguments["nsamples"])
+              for m in (ours, few, every)]  # fmt: skip
+    race([ours, before, few, every, *floors], 1 if small else 3)
     race([oldest], 1)
     table = Table(
         "Plans of groups of 4 among the 7 nearest, random positions in memory",
         ("method", "positions", "groups", "seconds, median (min–max)", "memory, MB"),
     )
-    for m in (ours, before, oldest, few, every):
+    for m in (ours, before, oldest, floors[0], few, floors[1], every, floors[2]):
         row = (m.name, f"{m.positions:,}", f"{m.arguments['nsamples']:,}")
         table.rows.append((*row, spread([r.wall for r in m.runs]), number(_memory(m))))
     table.notes.append("512 groups around every position: on a tenth of the positions, each with all its groups.")
+    for m in (ours, few, every):
+        share = are_neighbours(m.positions, m.runs[0].answer)
+        figures.add(f"{m.positions:,} positions, {m.arguments['nsamples']:,} groups: of those looked at, members among "
+                    f"the {K} nearest of one of them", "100 %", f"{share:.2%}", share == 1.0)  # fmt: skip
     speed, lean = _wall(before) / _wall(ours), _memory(before) / max(_memory(ours), 0.01)
     figures.add("10,000 positions, 512 groups: group, then sample / ours", "≥ 30 ×", f"{number(speed)} ×", speed >= 30)
     figures.add("the same, memory", "≥ 10 ×", f"{number(lean)} ×", lean >= 10)
@@ -202,7 +248,7 @@ def _plans(small: bool, figures: Figures) -> Table:
     return table
 
 
-def _large(folder: str, count: int, figures: Figures) -> Table:
+def _large(folder: str, count: int, figures: Figures, small: bool) -> Table:
     write_positions(folder, count)
     methods = [
         Method("index", "benchmarks.grouping:index", count, {"folder": folder}),
@@ -211,10 +257,12 @@ def _large(folder: str, count: int, figures: Figures) -> Table:
             "512 groups, opening the index", "benchmarks.grouping:indexed", 512, {"folder": folder, "nsamples": 512}
         ),
     ]
+    methods.append(Method("floor: reading the positions alone", "benchmarks.grouping:positions_alone", count,
+                          {"folder": folder}))  # fmt: skip
     for method in methods:
-        race([method], 1)
-    table = Table(f"{count:,} random positions in zarr", ("step", "seconds", "memory, MB"))
-    table.rows = [(m.name, number(_wall(m)), number(_memory(m))) for m in methods]
+        race([method], 1 if small else 3)
+    table = Table(f"{count:,} random positions in zarr", ("step", "seconds, median (min–max)", "memory, MB"))
+    table.rows = [(m.name, spread([r.wall for r in m.runs]), number(_memory(m))) for m in methods]
     table.rows.append(("the same, first in its process", number(methods[2].first.wall if methods[2].first else 0), ""))
     both = _wall(methods[0]) + _wall(methods[1])
     wanted = 15 * count / 10**7
@@ -225,12 +273,12 @@ def _large(folder: str, count: int, figures: Figures) -> Table:
         _wall(methods[1]) <= wanted,
     )
     figures.add("the same with the making of the index", f"≤ {number(wanted)} s", f"{number(both)} s", both <= wanted)
-    most = max(_memory(m) for m in methods)
+    most = max(_memory(m) for m in methods[:3])
     figures.add("memory of the same", "≤ 500 MB", f"{number(most)} MB", most <= 500)
     return table
 
 
-def _frames(folder: str, count: int, figures: Figures) -> Table:
+def _frames(folder: str, count: int, figures: Figures, small: bool) -> Table:
     write_frames(folder, count)
     ways = {
         "tile": "batches of 64 in tile order",
@@ -243,15 +291,18 @@ def _frames(folder: str, count: int, figures: Figures) -> Table:
         for way, name in ways.items()
         for n in [groups // 20 if way == "alone" else groups]
     }
-    race(list(methods.values()), 1)
+    race(list(methods.values()), 1 if small else 3)
+    if methods["tile"].runs[0].answer != methods["plan"].runs[0].answer:
+        raise RuntimeError("the order in which groups are gathered changes what is gathered")
     arguments = {"folder": folder, "nsamples": count // 10, "way": "dictionary"}
     legacy = Method("dictionary", "benchmarks.grouping:gathered", count // 10, arguments)
     race([legacy], 1)
     table = Table(
         f"{groups:,} groups of 4 frames of {count:,} (64 × 64, uint16, 128 in a chunk, raster)",
-        ("way", "seconds", "memory, MB"),
+        ("way", "seconds, median (min–max)", "memory, MB"),
     )
-    table.rows = [(m.name, number(_wall(m)), number(_memory(m))) for m in methods.values()]
+    table.rows = [(m.name, spread([r.wall for r in m.runs]), number(_memory(m))) for m in methods.values()]
+    table.notes.append("Both orders gather the same frames: their counts add up to one number.")
     share = _memory(legacy) * 2**20 / legacy.runs[0].answer
     figures.add(
         f"memory of {count // 10:,} groups as PtychoPINN's dictionary / its arrays",

@@ -57,6 +57,7 @@ def both(path: str, held: float) -> Iterator[Callable[[], dict[str, Any]]]:
             "stored": _stored(path, held),
             "between": client.run(_state),
             "whole": _stored(path, 1.0),
+            "read": _read(path),
             "after": client.run(_state),
             "log": [line for lines in client.get_worker_logs().values() for _, line in lines],
         }
@@ -106,6 +107,16 @@ def _stored(path: str, part: float) -> list[float]:
     return [scan[..., 0].size / elapsed]
 
 
+def _read(path: str) -> list[float]:
+    """Return positions per second that are read, and no more, on the workers."""
+    import scanfold as sf
+
+    scan = sf.open_scan(path)
+    start = time.perf_counter()
+    _files.read_all(scan)
+    return [scan["counts"][..., 0].size / (time.perf_counter() - start)]
+
+
 def _state(dask_worker: Any) -> dict[str, float]:
     """Return a worker's process, the peak of its memory, and the bytes that it ever spilled."""
     import os
@@ -142,6 +153,7 @@ def _table(answer: dict[str, Any], rows: int, nbytes: int) -> Table:
         (f"{HELD:.1%} of it, held by the workers, memory to memory, {COPIES} times over", spread(answer["held"])),
         ("the same part, from file to store", spread(answer["stored"])),
         ("the whole, from file to store", spread(answer["whole"])),
+        ("the whole, reading it alone", spread(answer["read"])),
     ]
     for key, what in (("between", "before the whole"), ("after", "after it")):
         peaks = ", ".join(f"{w['peak'] / 2**20:.0f}" for w in answer[key].values())

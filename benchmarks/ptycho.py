@@ -48,9 +48,21 @@ def run(small: bool) -> Iterator[Table]:
         ]
         for N in WANTED
     }
-    for each in methods.values():
+    for N, each in methods.items():
         for method in each:
             method.arguments["count"] = method.positions
+        each += [
+            Method(
+                f"floor: {what}",
+                f"benchmarks.ptycho:{factory}",
+                each[0].positions,
+                {"N": N, "count": each[0].positions},
+            )
+            for what, factory in (
+                ("one FFT for each frame", "transformed"),
+                ("one Poisson draw for each pixel", "drawn"),
+            )
+        ]
         race(each, repeats)
     grid = [
         Method(name, f"benchmarks.ptycho:{factory}", arguments={"outer": 8 * OUTER if small else OUTER})
@@ -137,6 +149,33 @@ def shifted(N: int, count: int) -> Iterator[Callable[[], float]]:
             far = np.fft.fftshift(np.abs(np.fft.fft2(patch * probe)) ** 2) * (s / N) ** 2
             frames[n] = np.sqrt(rng.poisson(far))
         return _photons(frames)
+
+    yield work
+
+
+@contextmanager
+def transformed(N: int, count: int) -> Iterator[Callable[[], None]]:
+    """Transform as many frames, and nothing else: SciPy's FFT, complex64, in batches of 64."""
+    from scipy import fft
+
+    waves = np.random.default_rng(SEED).normal(size=(64, N, N)).astype(np.complex64)
+
+    def work() -> None:
+        for _ in range(0, count, 64):
+            fft.fft2(waves, workers=1)
+
+    yield work
+
+
+@contextmanager
+def drawn(N: int, count: int) -> Iterator[Callable[[], None]]:
+    """Draw as many Poisson counts of the frames' mean, and nothing else, with NumPy's generator."""
+    rng = np.random.default_rng(SEED)
+    means = np.full((64, N, N), NPHOTONS / N**2)
+
+    def work() -> None:
+        for _ in range(0, count, 64):
+            rng.poisson(means)
 
     yield work
 
@@ -250,14 +289,15 @@ def _figures(methods: dict[int, list[Method]], stored: list[Method]) -> Figures:
 def _table(N: int, methods: list[Method]) -> Table:
     table = Table(
         f"Frames of {N}² with {NPHOTONS:.0e} photons on an object of {SIZE}², free positions, one core, in memory",
-        ("method", "frames", "frames/s, median (min–max)", "ours is × this", "mean photons / asked for"),
+        ("method", "frames", "frames/s, median (min–max)", "ours is × this", "memory, MB", "mean photons / asked for"),
     )
     ours = statistics.median(_rates(methods[0]))
     for method in methods:
         rates = _rates(method)
         times = number(ours / statistics.median(rates)) if rates else "–"
-        answer = f"{method.runs[0].answer / NPHOTONS:.4f}" if rates else "–"
-        table.rows.append((method.name, f"{method.positions:,}", spread(rates), times, answer))
+        answer = f"{method.runs[0].answer / NPHOTONS:.4f}" if rates and method.runs[0].answer else "–"
+        memory = number(max((r.memory for r in method.runs), default=float("nan")) / 1e6)
+        table.rows.append((method.name, f"{method.positions:,}", spread(rates), times, memory, answer))
     table.notes.append(
         "the published way: PtychoPINN's free positions, whose TensorFlow code is rewritten here with SciPy; "
         "it shifts the whole object for every patch."

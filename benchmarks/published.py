@@ -74,10 +74,14 @@ def run(small: bool) -> Iterator[Table]:
             for label, options in (("count weights", {"weights": "counts"}), ("Poisson", {"likelihood": "poisson"}))
         ]
         loops = [Method(n, "benchmarks.peers:lmfit_loop", few, {"positions": few, **o}) for n, o in _LOOPS.items()]
-        race([*methods, *loops], 1 if small else REPEATS)
+        floors = [
+            Method(f"{kind}, reading alone, 2 threads", "benchmarks._files:read_only", rows**2, {"path": str(path)})
+            for kind, path in files.items()
+        ]
+        race([*methods, *floors, *loops], 1 if small else REPEATS)
         sizes = {kind: _files.size(path) for kind, path in files.items()}
     yield _figures(methods)
-    yield _table(methods, loops, sizes, rows)
+    yield _table(methods, floors, loops, sizes, rows)
 
 
 def _figures(methods: list[Method]) -> Figures:
@@ -90,12 +94,12 @@ def _figures(methods: list[Method]) -> Figures:
     return figures
 
 
-def _table(methods: list[Method], loops: list[Method], sizes: dict[str, int], rows: int) -> Table:
+def _table(methods: list[Method], floors: list[Method], loops: list[Method], sizes: dict[str, int], rows: int) -> Table:
     table = Table(
         f"{rows} × {rows} × 140, seconds for the whole map",
         ("way", "seconds, median (min–max)", "first run in its process", "positions/s", "cores used", "memory, MB"),
     )
-    for method in methods:
+    for method in (*methods, *floors):
         walls = [r.wall for r in method.runs]
         cores = statistics.median(r.cpu / r.wall for r in method.runs)
         memory = max(r.memory for r in method.runs) / 1e6

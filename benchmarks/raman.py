@@ -75,13 +75,14 @@ def _tables(*methods: Method) -> Iterator[Table]:
     yield figures
     table = Table(
         f"Spectra of {whole['points']} points, from HDF5 to memory, one core: the whole map, and some of its rows",
-        ("engine", "positions", "seconds, median (min–max)", "fits/s", "statuses"),
+        ("engine", "positions", "seconds, median (min–max)", "fits/s", "memory, MB", "statuses"),
     )
     for method in methods:
         walls = [r.wall for r in method.runs]
         rate = number(method.positions / statistics.median(walls))
         found = statuses(method.runs[0].answer["status"])
-        table.rows.append((method.name, f"{method.positions:,}", spread(walls), rate, found))
+        memory = number(max(r.memory for r in method.runs) / 1e6)
+        table.rows.append((method.name, f"{method.positions:,}", spread(walls), rate, memory, found))
     most = largest[converged].max(initial=0.0)
     table.notes.append(
         f"Where both converged ({converged.sum():,} positions) their parameters differ by {most:.1e} standard errors "

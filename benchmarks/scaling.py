@@ -221,7 +221,14 @@ def _figures(blocks: Any, memory: Method, counts: tuple[int, ...], growing: tupl
 def _jobs_table(jobs: dict[str, list[Method]]) -> Table:
     table = Table(
         "From file to store on worker processes of one thread",
-        ("job", "1 worker, s, median (min–max)", "2 workers, s", "positions or groups/s on 2", "2 / 1"),
+        (
+            "job",
+            "1 worker, s, median (min–max)",
+            "2 workers, s",
+            "positions or groups/s on 2",
+            "2 / 1",
+            "cores used, 1 and 2",
+        ),
     )
     for job, (one, two) in jobs.items():
         if one.runs[0].answer != two.runs[0].answer:
@@ -230,10 +237,12 @@ def _jobs_table(jobs: dict[str, list[Method]]) -> Table:
         rate = two.positions / statistics.median(walls[1])
         gain = statistics.median(walls[0]) / statistics.median(walls[1])
         what = f"{job}, {one.positions:,} {'groups' if job == 'grouping' else 'positions'}"
-        table.rows.append((what, *map(spread, walls), number(rate), f"{gain:.2f} ×"))
+        used = ", ".join(number(statistics.median(r.cpu / r.wall for r in m.runs)) for m in (one, two))
+        table.rows.append((what, *map(spread, walls), number(rate), f"{gain:.2f} ×", used))
     table.notes.append(
         "The answers on one worker and on two are equal. Each worker unpacks zarr's chunks on one thread, which zarr "
-        "does on all cores by default."
+        "does on all cores by default. Cores used counts workers and client; where two workers use hardly more of them "
+        "than one, something else on the machine had the rest."
     )
     return table
 

@@ -100,9 +100,7 @@ def folder(files: int, cells: int, frames: int) -> Iterator[Callable[[], dict[st
     times, values = data(cells * 20, frames)
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "in"
-        path.mkdir()
-        for i in range(files):
-            _write(path / f"fov_{i:04d}.csv", times, np.roll(values, 7 * i, axis=0)[:cells], i)
+        _write_folder(path, files, cells, times, values)
         wanted = FittingRequest("maturation")
         fit_folder(path, wanted, out=Path(name) / "first", files=[0, 1], progress=False)
 
@@ -113,6 +111,24 @@ def folder(files: int, cells: int, frames: int) -> Iterator[Callable[[], dict[st
             return {"files": len(run.paths), "failed": len(run.failures)}
 
         yield work
+
+
+@contextmanager
+def reading(files: int, cells: int, frames: int) -> Iterator[Callable[[], int]]:
+    """Read the same folder with pandas, and do nothing with it."""
+    import pandas as pd
+
+    times, values = data(cells * 20, frames)
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "in"
+        _write_folder(path, files, cells, times, values)
+        yield lambda: sum(len(pd.read_csv(file, comment="#")) for file in sorted(path.glob("*.csv")))
+
+
+def _write_folder(path: Path, files: int, cells: int, times: Array, values: Array) -> None:
+    path.mkdir()
+    for i in range(files):
+        _write(path / f"fov_{i:04d}.csv", times, np.roll(values, 7 * i, axis=0)[:cells], i)
 
 
 def _write(path: Path, times: Array, values: Array, fov: int) -> None:
@@ -148,9 +164,12 @@ def run(small: bool) -> Iterator[Table]:
     for method, repeats in zip(folders, (0, 0) if small else (2, 0), strict=True):
         race([method], repeats)
         method.runs.insert(0, _done(method))
+    floor = Method(f"{sizes[0]} files read alone, by pandas, one thread", "benchmarks.traces:reading", sizes[0] * 100,
+                   folders[0].arguments)  # fmt: skip
+    race([floor], 1 if small else 3)
     yield _figures(pairs, folders)
     yield _side_by_side([*pairs, (larger, again)])
-    yield _folders(folders)
+    yield _folders([*folders, floor])
 
 
 def _done(method: Method) -> Run:
