@@ -71,15 +71,19 @@ def _copy(y: xr.DataArray, x: xr.DataArray, labels: xr.DataArray | None, folder:
         points_file = stack.enter_context(open(folder / "positions.bin", "wb"))
         labels_file = None if names is None else stack.enter_context(open(folder / "labels.bin", "wb"))
         for some in _chunks(y.size):
-            rows = np.zeros(some.stop - some.start, _record(np.dtype("float64"), y.size))
             points = np.stack([y[some].values, x[some].values], axis=1).astype(dtype, copy=False)
-            wrong += int((~np.isfinite(points).all(axis=1)).sum())
+            finite = np.isfinite(points)
+            if not finite.all():  # of whole arrays this is 50 times as fast as of pairs
+                wrong += int((~finite.all(axis=1)).sum())
             points.tofile(points_file)
-            rows["point"] = points
+            taken = slice((-some.start) % step, None, step)
+            rows = np.zeros(points[taken].shape[0], _record(np.dtype("float64"), y.size))
+            rows["point"] = points[taken]
             if labels is not None and names is not None and labels_file is not None:
-                rows["label"] = np.searchsorted(names, labels[some].values)
-                rows["label"].tofile(labels_file)
-            sample.append(rows[(-some.start) % step :: step].copy())
+                numbers = np.searchsorted(names, labels[some].values).astype(np.int32)
+                numbers.tofile(labels_file)
+                rows["label"] = numbers[taken]
+            sample.append(rows)
     if wrong:
         raise InputError(f"{wrong} of {y.size} positions are NaN or infinite; leave them out of the scan")
     return np.concatenate(sample)
@@ -132,10 +136,11 @@ def _sort(folder: Path, count: int, dtype: np.dtype[Any], along: int, strips: in
 
     with open(folder / "sorted.bin", "wb") as points_file, open(folder / "indices.bin", "wb") as index_file:
         for ordered, ends in itertools.chain.from_iterable(_ahead(sort, range(strips))):
-            ordered["point"].tofile(points_file)
-            ordered["index"].tofile(index_file)
+            points = np.ascontiguousarray(ordered["point"])  # with gaps, each number would be written by itself
+            points.tofile(points_file)
+            np.ascontiguousarray(ordered["index"]).tofile(index_file)
             starts = np.r_[0, ends[:-1]]
-            corners = [f.reduceat(ordered["point"], starts, axis=0) for f in (np.minimum, np.maximum)]
+            corners = [f.reduceat(points, starts, axis=0) for f in (np.minimum, np.maximum)]
             boxes.append(np.hstack(corners))
             leaves.append(start + np.stack([starts, ends], axis=1))
             first = tiles[-1][3] if tiles else 0
