@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +62,14 @@ def run(small: bool) -> Iterator[Table]:
     yield from _tables(whole, batch, lmfit)
 
 
+def _words(ours: Any, theirs: Any) -> Counter[tuple[str, str]]:
+    """Count pairs of statuses by their names."""
+    from scanfold.fitting import STATUS
+
+    names = {number_: name for name, number_ in STATUS.items()}
+    return Counter((names[int(a)], names[int(b)]) for a, b in zip(ours, theirs, strict=True))
+
+
 def _tables(*methods: Method) -> Iterator[Table]:
     whole, batch, lmfit = (m.runs[0].answer for m in methods)
     converged = (batch["status"] == lmfit["status"]) & (batch["status"] == 1)
@@ -87,5 +96,15 @@ def _tables(*methods: Method) -> Iterator[Table]:
     table.notes.append(
         f"Where both converged ({converged.sum():,} positions) their parameters differ by {most:.1e} standard errors "
         "at most. Times include poor fits that are tried again from other starts."
+    )
+    others = batch["status"] != lmfit["status"]
+    pairs = ", ".join(
+        f"{count} {a} / {b}" for (a, b), count in _words(batch["status"][others], lmfit["status"][others]).items()
+    )
+    either = int(((batch["status"] == 1) | (lmfit["status"] == 1))[others].sum())
+    table.notes.append(
+        f"Statuses differ at {others.sum()} positions (batch / lmfit: {pairs or 'none'}), of which {either} converged "
+        "by either engine. A fit without a determined answer ends where its steps lead it, at a bound, in a flat "
+        "valley or at the most evaluations allowed, and the two engines' steps differ."
     )
     yield table
