@@ -191,7 +191,7 @@ def beam_radius(mean: Array, valid: Array) -> float:
     return max(1.0, float(np.sqrt(beam_region(mean, valid).sum() / np.pi)))
 
 
-def bad_pixels(mean: Array, std: Array) -> npt.NDArray[np.bool_]:
+def find_bad_pixels(mean: Array, std: Array) -> npt.NDArray[np.bool_]:
     """Find dead and hot pixels in the statistics of a scan.
 
     Dead: never changes although its neighbours do. Hot: more than twice the largest of its eight neighbours,

@@ -17,13 +17,11 @@ from scanfold.detectors.frames import (
     Array,
     as_center,
     disc_center,
+    find_bad_pixels,
     frames_of,
     given_center,
     given_pixels,
     pixel_steps,
-)
-from scanfold.detectors.frames import (
-    bad_pixels as find_bad_pixels,
 )
 from scanfold.detectors.labels import Labels, LabelsLike, as_labels, halves
 from scanfold.detectors.parts import scan_map
