@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 from collections.abc import Iterable, Sequence
 
@@ -22,9 +23,10 @@ def element(tag: str, *children: object, **attributes: object) -> Markup:
     return Markup(f"<{tag}{written}>{join(children)}</{tag}>")
 
 
-def image(source: str, text: str) -> Markup:
-    """Return an image from its data URI, with the text that stands for it."""
-    return Markup(f'<img src="{html.escape(source)}" alt="{html.escape(text)}">')
+def image(png: bytes, text: str) -> Markup:
+    """Return an image that is part of the page, with the text that stands for it."""
+    source = "data:image/png;base64," + base64.b64encode(png).decode()
+    return Markup(f'<img src="{source}" alt="{html.escape(text)}">')
 
 
 def join(children: Iterable[object]) -> Markup:

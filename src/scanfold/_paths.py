@@ -1,15 +1,17 @@
-"""Paths of files and URLs of objects: one way to look at both. URLs are opened by fsspec (``s3://``, ``https://``)."""
+"""Paths of files and URLs of objects: one way to look at, read and write both. URLs are opened by fsspec."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from scanfold.conventions import InputError, is_url
+from scanfold.conventions import ZARR_FILES, InputError, is_url
 
 #: Nothing is remembered of what a folder holds: other processes write there too.
 FRESH = {"use_listings_cache": False}
@@ -106,6 +108,22 @@ def local(path: str | os.PathLike[str], what: str) -> Path:
     return Path(path).expanduser()
 
 
+def file_target(path: str | os.PathLike[str]) -> Path:
+    """Return where a file is to be written.
+
+    Raises
+    ------
+    InputError
+        If its folder is missing, a folder has its name, or it is a URL.
+    """
+    found = local(path, "tables, pictures and pages")
+    if found.is_dir():
+        raise InputError(f"{found} is a folder; name a file in it")
+    if not (folder := found.absolute().parent).is_dir():
+        raise InputError(f"cannot write {found.name!r}: there is no folder {folder}; make it first")
+    return found
+
+
 def exists(path: str) -> bool:
     """Tell whether there is a file, a folder or an object; for a zarr store on a web server, its metadata."""
     if not is_url(path):
@@ -123,10 +141,8 @@ def _responds(url: str) -> bool:
 
 def is_zarr(path: str) -> bool:
     """Tell whether a folder, or what is behind a URL, is a zarr store of either version."""
-    names = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
-    if not is_url(path):
-        return any(os.path.exists(os.path.join(path, name)) for name in names)
-    return any(_responds(f"{path}/{name}") for name in names)
+    found = _responds if is_url(path) else os.path.exists
+    return any(found(f"{path}/{name}") for name in ZARR_FILES)
 
 
 def read(path: str, name: str) -> bytes:
@@ -153,3 +169,52 @@ def opened(url: str, block: int = BLOCK) -> Iterator[Any]:
 def zarr_options(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return what zarr and xarray need beside a path to open a store there."""
     return {"storage_options": FRESH} if is_url(path) else {}
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path that takes the place of `path` at the end, at one stroke."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file at one stroke; an object at a URL is there whole or not at all in any case."""
+    if is_url(path):
+        path.write_bytes(content)
+        return
+    with replace_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def content_of(path: Path) -> bytes | None:
+    """Return what is in a file, None if there is none."""
+    try:
+        # Not by `open`, which asks for an object's size first.
+        return bytes(path.fs.cat_file(path.path)) if is_url(path) else path.read_bytes()  # type: ignore[attr-defined]
+    except FileNotFoundError:
+        return None
+    except OSError:
+        raise
+    except Exception as error:  # of the library that speaks to the server
+        raise OSError(f"{type(error).__name__}: {error}") from error
+
+
+def make(folder: Path) -> None:
+    """Make a folder; at a URL names need none."""
+    if not is_url(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it."""
+    if is_url(path):
+        path.fs.rm(path.path, recursive=True)  # type: ignore[attr-defined]
+    elif path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

@@ -178,7 +178,9 @@ def test_imagej_sees_units_pixel_size_and_values(fits: xr.Dataset, tmp_path: Pat
         assert across / per == pytest.approx(2.0)  # pixels per um
         np.testing.assert_array_equal(file.asarray(), fits["center"].values.astype("float32"))
         assert "units: keV" in file.imagej_metadata["Info"]
-    assert tifffile.imread(tmp_path / "maps" / "status.tif").tolist() == fits["status"].values.tolist()
+    status = tifffile.imread(tmp_path / "maps" / "status.tif")
+    assert status.dtype == np.int16
+    assert status.tolist() == fits["status"].values.tolist()
 
 
 def test_imagej_stack_has_a_labelled_slice_per_value(tmp_path: Path):

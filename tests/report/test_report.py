@@ -20,6 +20,7 @@ from scanfold.conventions import InputError, InputTypeError, flags
 from scanfold.fitting import STATUS
 from scanfold.report import figures, statistics
 from scanfold.report import page as page_module
+from scanfold.report.polarisation import polarisation_report
 
 VOID = {"meta", "img"}
 EVIL = "<script>alert('x')</script><img src=http://evil.example/x onerror=alert(1)>\"'&$\\frac"
@@ -264,7 +265,7 @@ def noisy(count: int, shape: tuple[int, int]) -> xr.Dataset:
 
 
 def test_the_page_keeps_its_images_within_their_limit(tmp_path, monkeypatch):
-    monkeypatch.setattr(page_module, "_IMAGES", 600_000)
+    monkeypatch.setattr(figures, "ROOM", 600_000)
     monkeypatch.setattr(page_module, "_MAPS", 2)
     page = Page(sf.report(noisy(4, (300, 300)), tmp_path / "many.html"))
     check_harmless(page)
@@ -273,11 +274,11 @@ def test_the_page_keeps_its_images_within_their_limit(tmp_path, monkeypatch):
 
 
 def test_the_most_figures_of_pure_noise_fit_into_five_megabytes():
-    limit = page_module._IMAGES // (page_module._MAPS + page_module._WORST + 1)
+    limit = figures.ROOM // (page_module._MAPS + page_module._WORST + 1)
     fits = noisy(1, (page_module._PIXELS,) * 2)
-    uri = figures.draw(lambda figure: figures.draw_parameter(figure, fits, "p0", None), (12, 3.4), limit)
-    assert len(base64.b64decode(uri.partition(",")[2])) <= limit
-    assert page_module._IMAGES * 4 / 3 < 4_500_000
+    png = figures.draw(lambda figure: figures.draw_parameter(figure, fits, "p0", None), (12, 3.4), limit)
+    assert len(png) <= limit
+    assert figures.ROOM * 4 / 3 < 4_500_000
 
 
 def test_the_resolution_falls_until_a_figure_is_small_enough():
@@ -286,8 +287,7 @@ def test_the_resolution_falls_until_a_figure_is_small_enough():
     noise = np.random.default_rng(0).random((300, 300))
     sizes = []
     for limit in (10**7, 40_000):
-        uri = figures.draw(lambda figure: figure.add_subplot().imshow(noise), (4, 3), limit)
-        png = base64.b64decode(uri.partition(",")[2])
+        png = figures.draw(lambda figure: figure.add_subplot().imshow(noise), (4, 3), limit)
         sizes.append(Image.open(io.BytesIO(png)).size[0])
         assert len(png) <= limit
     assert sizes[1] < sizes[0] == 440
@@ -308,7 +308,7 @@ def test_a_failing_write_keeps_the_page_that_was_there(tmp_path, grid, monkeypat
     _, fits, _ = grid
     path = tmp_path / "report.html"
     path.write_text("the old page")
-    monkeypatch.setattr(page_module.os, "replace", lambda *a: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(Path, "replace", lambda *a: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         sf.report(fits, path)
     assert path.read_text() == "the old page"
@@ -319,9 +319,9 @@ def test_wrong_input_is_refused_before_computing(tmp_path):
     scan, _ = sf.testing.peak_scan({"y": 2, "x": 2})
     fits = sf.fit(scan.chunk(), peak_model(), dim="energy")
     with sf.testing.raise_if_computes():
-        with pytest.raises(InputError, match=r"is a folder; name the page"):
+        with pytest.raises(InputError, match=r"is a folder; name a file"):
             sf.report(fits, tmp_path)
-        with pytest.raises(InputError, match="is not there; make it first"):
+        with pytest.raises(InputError, match="there is no folder"):
             sf.report(fits, tmp_path / "no" / "report.html")
         with pytest.raises(InputTypeError, match="expected the Dataset"):
             sf.report(scan, tmp_path / "report.html")
@@ -364,3 +364,10 @@ def test_a_browser_shows_the_page_and_asks_for_nothing_else(browser, grid, make,
     for width in (1300, 500):
         driver.set_window_size(width, 900)
         assert driver.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_a_page_about_a_polarisation_map_is_refused_where_there_is_no_folder(tmp_path):
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/run.json").write_text('{"state": "complete"}')
+    with pytest.raises(InputError, match="there is no folder"):
+        polarisation_report(tmp_path, tmp_path / "no/report.html")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from scanfold._paths import replace_file
 from scanfold.bragg.data import Data
 from scanfold.bragg.variables import ATTRS, SPEC, counted_and_errors, with_transmission
 from scanfold.conventions import InputError, InputTypeError, is_url, provenance
@@ -19,7 +20,6 @@ from scanfold.fitting import parameter_names
 from scanfold.fitting.expressions import translate
 from scanfold.runs import open_store
 from scanfold.runs import save as save_store
-from scanfold.runs.ledger import replace_file
 
 if TYPE_CHECKING:
     from scanfold.bragg.result import GroupedFitResult

@@ -16,6 +16,7 @@ import xarray as xr
 
 from scanfold.conventions import InputError, versions
 from scanfold.detectors.config import Config, as_yaml
+from scanfold.export import tiff
 
 __all__ = ["Folder", "as_yaml"]
 FOLDERS = ("kspace", "realspace", "figures", "logs")
@@ -170,8 +171,5 @@ class Folder:
         np.save(self.path / f"kspace/{name}.npy", values.values)
 
     def _image(self, name: str, values: xr.DataArray, dtype: str = "float32") -> None:
-        import tifffile
-
-        described = {"axes": "YX", "name": name, "unit": str(values.attrs.get("units", ""))}
-        path = self.path / f"realspace/{name}.tif"
-        tifffile.imwrite(path, np.atleast_2d(values.values.astype(dtype)), metadata=described)
+        image = values.astype(dtype).rename(name)
+        tiff.write(str(self.path / f"realspace/{name}.tif"), image if image.ndim > 1 else image.expand_dims("row"))

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from scanfold._paths import replace_file
 from scanfold.conventions import DETECTOR_DIMS, InputError, versions
 from scanfold.export.slabs import files, variables
-from scanfold.runs.ledger import replace_file
 
 
 def export_hspy(data: xr.Dataset | xr.DataArray, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:

@@ -10,9 +10,9 @@ import h5py
 import numpy as np
 import xarray as xr
 
+from scanfold._paths import replace_file
 from scanfold.conventions import InputError, versions
 from scanfold.export.slabs import leading, slabs, target, variables
-from scanfold.runs.ledger import replace_file
 
 #: Where the data are, for ``xarray.open_dataset(path, group=GROUP)``.
 GROUP = "/entry/data"

@@ -9,6 +9,7 @@ from pathlib import Path
 import xarray as xr
 
 from scanfold._apply import with_prologues
+from scanfold._paths import file_target
 from scanfold.conventions import InputError, InputTypeError, primary
 
 #: Bytes of all variables together that are computed at a time, unless one row of blocks holds more.
@@ -49,9 +50,7 @@ def target(path: str | os.PathLike[str], overwrite: bool) -> Path:
     InputError
         If the folder is missing, or something is there and `overwrite` is false.
     """
-    found = Path(path).expanduser().absolute()
-    if not found.parent.is_dir():
-        raise InputError(f"cannot write {found.name!r}: there is no folder {found.parent}")
+    found = file_target(path)
     if found.exists() and not overwrite:
         raise InputError(f"{found} exists and is left as it is; pass another path, or overwrite=True")
     return found

@@ -7,9 +7,9 @@ import os
 import numpy as np
 import xarray as xr
 
+from scanfold._paths import replace_file
 from scanfold.conventions import InputError, flags
 from scanfold.export.slabs import leading, slabs, target, variables
-from scanfold.runs.ledger import replace_file
 
 
 def export_csv(data: xr.Dataset | xr.DataArray, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:

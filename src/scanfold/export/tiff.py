@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from scanfold._paths import replace_file
 from scanfold.conventions import InputError
 from scanfold.export.slabs import files, variables
-from scanfold.runs.ledger import replace_file
 
 #: ImageJ's limit; beyond it other programs read the file, and ImageJ does not.
 LARGEST = 2**32 - 2**20
+#: The integers that ImageJ has; a shorter one goes into the first that holds it.
+INTEGERS = (np.uint8, np.uint16, np.int16)
 #: Axes of a hyperstack before y and x, slowest first; what is on them stands in the labels of the slices.
 LEADING = ("", "Z", "TZ", "TZC")
 
@@ -22,8 +24,8 @@ def export_tiff(data: xr.Dataset | xr.DataArray, path: str | os.PathLike[str], *
     """Write maps as images that ImageJ and Fiji open with their units.
 
     Pixels of evenly spaced coordinates carry their size and unit; a dim beside ``y`` and ``x`` becomes the slices of a
-    stack, labelled by its values. ImageJ knows unsigned integers of 8 and 16 bits and 32-bit floats: other numbers,
-    64-bit floats and signed integers among them, are written as 32-bit floats, which round beyond 7 digits.
+    stack, labelled by its values. ImageJ knows integers of up to 16 bits and 32-bit floats: other numbers, 64-bit
+    floats and longer integers among them, are written as 32-bit floats, which round beyond 7 digits.
 
     Parameters
     ----------
@@ -73,10 +75,7 @@ def write(path: str, image: xr.DataArray) -> None:
     plane = ["y", "x"] if {"y", "x"} <= set(image.dims) else list(image.dims[-2:])
     image = image.transpose(..., *plane)
     values = image.values
-    if values.dtype.kind == "b":
-        values = values.astype(np.uint8)
-    elif values.dtype not in (np.uint8, np.uint16):
-        values = values.astype(np.float32)
+    values = values.astype(next((t for t in INTEGERS if np.can_cast(values.dtype, t)), np.float32))
     unit, steps = _pixel(image, plane)
     described: dict[str, Any] = {
         "axes": LEADING[image.ndim - 2] + "YX",

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from scanfold._paths import replace_file
 from scanfold.export.slabs import slabs
-from scanfold.runs.ledger import replace_file
 
 
 def write(path: Path, members: Mapping[str, xr.DataArray]) -> None:

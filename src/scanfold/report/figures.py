@@ -1,8 +1,7 @@
-"""Figures of the page as PNG data URIs, within a limit of size."""
+"""Figures of the page as PNG, within a limit of size."""
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Callable
 from typing import Any
@@ -13,14 +12,16 @@ import xarray as xr
 from scanfold.plot import colours, fit, parameter_map
 from scanfold.plot.positions import kept, scan_dims
 
+#: Bytes of all PNGs of a page together; in base64 and with the text that stays below 5 MB.
+ROOM = 3_300_000
 #: Dots per inch, and the fewest that can still be read.
 _RESOLUTION, _COARSEST = 110.0, 32.0
 #: Up to this many values a histogram shows all, outliers too.
 _FEW = 100
 
 
-def draw(content: Callable[[Any], object], size: tuple[float, float], limit: int) -> str:
-    """Return a figure as a data URI.
+def draw(content: Callable[[Any], object], size: tuple[float, float], limit: int) -> bytes:
+    """Return a figure as PNG.
 
     Parameters
     ----------
@@ -41,7 +42,7 @@ def draw(content: Callable[[Any], object], size: tuple[float, float], limit: int
         # Bytes grow with the area, a little slower for smaller figures.
         dpi = max(_COARSEST, 0.9 * dpi * float(np.sqrt(limit / len(data))))
         data = _png(figure, dpi)
-    return "data:image/png;base64," + base64.b64encode(data).decode()
+    return data
 
 
 def _png(figure: Any, dpi: float) -> bytes:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from scanfold._markup import Markup, element, image, page, section, table
+from scanfold._paths import file_target, replace_file
 from scanfold.conventions import SCAN_DIMS, InputError, ScanError, primary, provenance, versions
 from scanfold.fitting.results import parameter_names, summary
 from scanfold.io.reopen import reopen
@@ -25,8 +24,6 @@ from scanfold.plot.positions import drawable, kept, scan_dims, thin
 from scanfold.plot.tally import tally
 from scanfold.report import figures, maps, recipe, statistics, traces
 
-#: Bytes of all PNGs together; in base64 and with the text that stays below 5 MB.
-_IMAGES = 3_300_000
 #: Maps up to this size are computed at once; larger ones are read variable by variable.
 _AT_ONCE = 2**30
 #: Pixels along a side of a map, parameters with maps, worst fits shown, rows of a table of all positions.
@@ -96,14 +93,16 @@ def report(
     >>> "slope" in page.read_text()
     True
     """
-    target = Path(path)
-    _check(fits, target)
+    target = file_target(path)
+    _check(fits)
     title = str(fits.attrs.get("title") or provenance(fits).get("operation") or "maps")
     if "status" not in fits:
-        content = [_header(title, dict(fits.sizes), provenance(fits)), *maps.sections(fits, data, _IMAGES // 30)]
+        content = [_header(title, dict(fits.sizes), provenance(fits)), *maps.sections(fits, data, figures.ROOM // 30)]
     else:
         title, content = str(fits.attrs.get("title", "fits")), _of_fits(_load(fits), data, model, weights)
-    write_page(target, page(title, *content, section("How to cite", *_cite(provenance(fits)))))
+    with replace_file(target) as temporary:
+        whole = page(title, *content, section("How to cite", *_cite(provenance(fits))))
+        temporary.write_text(whole, encoding="utf-8")
     return target
 
 
@@ -123,7 +122,7 @@ def _of_fits(
     ]
 
 
-def _check(fits: xr.Dataset, target: Path) -> None:
+def _check(fits: xr.Dataset) -> None:
     dims = scan_dims(fits)
     if "status" in fits:
         parameter_names(fits)
@@ -133,10 +132,6 @@ def _check(fits: xr.Dataset, target: Path) -> None:
         if len(dims) not in (1, 2) or 0 in fits["status"].shape:
             sizes = dict(fits["status"].sizes)
             raise InputError(f"the maps have the shape {sizes}; select until one or two dims are left")
-    if target.is_dir():
-        raise InputError(f"{target} is a folder; name the page, e.g. {target / 'report.html'}")
-    if not target.absolute().parent.is_dir():
-        raise InputError(f"the folder {target.absolute().parent} is not there; make it first")
 
 
 def _load(fits: xr.Dataset) -> _Run:
@@ -148,7 +143,7 @@ def _load(fits: xr.Dataset) -> _Run:
     parameters = recorded.get("options", {}).get("parameters", {})
     varying = [n for n in names if parameters.get(n, {}).get("vary", True)]
     shown = min(len(varying), _MAPS)
-    return _Run(fits, recorded, names, varying, *statistics.good_positions(fits), _IMAGES // (shown + _WORST + 1))
+    return _Run(fits, recorded, names, varying, *statistics.good_positions(fits), figures.ROOM // (shown + _WORST + 1))
 
 
 def _header(title: object, sizes: Mapping[Any, int], recorded: Mapping[str, Any]) -> Markup:
@@ -259,16 +254,3 @@ def _cite(recorded: Mapping[str, Any]) -> list[Markup]:
             "LMFIT: Non-Linear Least-Squares Minimization and Curve-Fitting for Python, doi:10.5281/zenodo.598352"
         )
     return [element("p", f"{text}.")]
-
-
-def write_page(target: Path, text: str) -> None:
-    """Write beside and move into place, so that a page is whole or not there."""
-    handle, name = tempfile.mkstemp(dir=target.absolute().parent, prefix=f".{target.name}-", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(name, 0o644)
-        os.replace(name, target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,12 +10,11 @@ from typing import Any
 import xarray as xr
 
 from scanfold._markup import Markup, element, image, page, section, table
+from scanfold._paths import file_target, replace_file
 from scanfold.conventions import InputError
-from scanfold.report.page import write_page
+from scanfold.report.figures import ROOM
 from scanfold.runs import open_store
 
-#: Bytes of all pictures together, before base64 makes a third more of them.
-_IMAGES = 3_300_000
 #: Figures in the order of the page, with what they show.
 _FIGURES = {
     "montage_templates": "Mean pattern, template and gate of each cluster",
@@ -49,13 +47,14 @@ def polarisation_report(folder: str | Path, path: str | Path | None = None) -> P
     Raises
     ------
     InputError
-        If the folder holds no finished polarisation map.
+        If the folder holds no finished polarisation map, or the page cannot be written there.
     """
     out = Path(folder)
     log = out / "logs/run.json"
     if not log.exists():
         raise InputError(f"{out} holds no polarisation map; pass the folder that was given as out")
     run = json.loads(log.read_text(encoding="utf-8"))
+    target = file_target(out / "report.html" if path is None else path)
     if run.get("state") != "complete":
         raise InputError(f"the polarisation map in {out} is not finished; run the same lines again")
     maps = open_store(out / "polar_map.zarr")
@@ -68,8 +67,8 @@ def polarisation_report(folder: str | Path, path: str | Path | None = None) -> P
         section("Pictures", *_pictures(out)),
         section("How it was made", *_recipe(run)),
     ]
-    target = Path(path) if path is not None else out / "report.html"
-    write_page(target, page(f"Polarisation map of {out.name}", *content))
+    with replace_file(target) as temporary:
+        temporary.write_text(page(f"Polarisation map of {out.name}", *content), encoding="utf-8")
     return target
 
 
@@ -104,7 +103,7 @@ def _detectors(maps: xr.Dataset) -> list[Markup]:
 
 
 def _pictures(out: Path) -> list[Markup]:
-    room, parts = _IMAGES, []
+    room, parts = ROOM, []
     for name, text in _FIGURES.items():
         path = out / f"figures/{name}.png"
         if not path.exists():
@@ -114,7 +113,7 @@ def _pictures(out: Path) -> list[Markup]:
             parts.append(element("p", f"{text}: {path.name} is too large for this page", class_="note"))
             continue
         room -= len(data)
-        parts += [element("h3", text), image("data:image/png;base64," + base64.b64encode(data).decode(), text)]
+        parts += [element("h3", text), image(data, text)]
     return parts
 
 

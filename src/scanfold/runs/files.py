@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from scanfold._paths import replace_file
 from scanfold.conventions import InputError, RunError, ScanError, fingerprint, versions
-from scanfold.runs.ledger import Ledger, differences, replace_file, writing
+from scanfold.runs.ledger import Ledger, differences, writing
 from scanfold.runs.progress import Progress
 from scanfold.runs.scheduler import DEATHS_WHOLE, HOPELESS_DEATHS, IN_FLIGHT, RETRIES, kind_of
 from scanfold.runs.worker import attempt
@@ -181,8 +182,7 @@ class FileRun:
     def _gather(self, workers: Workers) -> None:
         """Count the files that were finished while the run was stopped."""
         while (event := workers.next(timeout=0.05)) is not None:
-            if not _was_cancelled(event[1]):
-                self._settle(*event)
+            self._settle(*event)  # what was cancelled it would try again
 
     def _settle(self, task: FileTask, result: Callable[[], Any]) -> FileTask | None:
         """Note what became of a file; return the task if it is to be tried again."""
@@ -265,15 +265,3 @@ def _digest(content: bytes) -> str:
 def _input(path: Path) -> dict[str, Any]:
     """Return what identifies an input wherever its folder is."""
     return {"name": path.name} | {k: v for k, v in fingerprint(path).items() if k != "path"}
-
-
-def _was_cancelled(result: Callable[[], Any]) -> bool:
-    from concurrent.futures import CancelledError
-
-    try:
-        result()
-    except CancelledError:
-        return True
-    except Exception:
-        return type(sys.exc_info()[1]).__name__ in ("CancelledError", "FutureCancelledError")
-    return False

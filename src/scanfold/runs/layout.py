@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from scanfold._paths import zarr_options
+from scanfold._paths import content_of, zarr_options
 from scanfold.conventions import STORE_FORMAT
-from scanfold.runs.ledger import content_of, write_json
+from scanfold.runs.ledger import write_json
 from scanfold.runs.plan import Group
 
 

@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from scanfold._paths import location
+from scanfold._paths import content_of, location, make, remove, write_whole
 from scanfold.conventions import (
     STORE_FORMAT,
     InputError,
@@ -73,58 +72,9 @@ def writing(ledger: Path) -> Iterator[None]:
         raise
 
 
-@contextmanager
-def replace_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path that takes the place of `path` at the end, at one stroke."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file at one stroke; an object at a URL is there whole or not at all in any case."""
-    if is_url(path):
-        path.write_bytes(content)
-        return
-    with replace_file(path) as temporary:
-        temporary.write_bytes(content)
-
-
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file at one stroke."""
     write_whole(path, json.dumps(content).encode())
-
-
-def content_of(path: Path) -> bytes | None:
-    """Return what is in a file, None if there is none."""
-    try:
-        # Not by `open`, which asks for an object's size first.
-        return bytes(path.fs.cat_file(path.path)) if is_url(path) else path.read_bytes()  # type: ignore[attr-defined]
-    except FileNotFoundError:
-        return None
-    except OSError:
-        raise
-    except Exception as error:  # of the library that speaks to the server
-        raise OSError(f"{type(error).__name__}: {error}") from error
-
-
-def make(folder: Path) -> None:
-    """Make a folder; at a URL names need none."""
-    if not is_url(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-
-
-def remove(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it."""
-    if is_url(path):
-        path.fs.rm(path.path, recursive=True)  # type: ignore[attr-defined]
-    elif path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
 
 
 class Ledger:

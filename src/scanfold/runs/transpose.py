@@ -20,7 +20,7 @@ import xarray as xr
 from dask.base import tokenize
 
 from scanfold import conventions
-from scanfold._paths import zarr_options
+from scanfold._paths import remove, zarr_options
 from scanfold.conventions import InputError, InputTypeError
 from scanfold.runs import ledger as ledgers
 from scanfold.runs import plan
@@ -112,7 +112,7 @@ def transpose_scan(
     across = tuple(scan.sizes[d] if d in whole else t for d, t in zip(scan.dims, tile, strict=True))
     groups = [plan.Group(dims, (str(next(iter(result.data_vars))),), across, across)]
     saved = compute_to(result, path, resume=resume, progress=progress, groups=groups, label="transpose, 2 of 2")
-    ledgers.remove(tiles)
+    remove(tiles)
     return saved
 
 

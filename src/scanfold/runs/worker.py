@@ -18,10 +18,10 @@ from dask.callbacks import Callback
 from dask.local import get_sync
 
 from scanfold import _apply
-from scanfold._paths import location, zarr_options
+from scanfold._paths import content_of, location, make, write_whole, zarr_options
 from scanfold.conventions import is_url
 from scanfold.runs import graph as graphs
-from scanfold.runs.ledger import Ledger, content_of, make, write_whole, writing
+from scanfold.runs.ledger import Ledger, writing
 
 #: Seconds that rows on trial should take.
 CLEAR = 0.02

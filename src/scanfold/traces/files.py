@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from scanfold._paths import file_target, replace_file
 from scanfold.conventions import InputError, primary, require_dim
 from scanfold.io.arrays import FileArray, Region
 from scanfold.io.assemble import assemble, lazy
 from scanfold.io.labels import Contents, Coordinate, Signal
-from scanfold.runs.ledger import replace_file
 from scanfold.traces.discovery import per_hour
 from scanfold.traces.tables import KEPT, Table, read_table
 
@@ -145,9 +145,7 @@ def write_analysis_csv(traces: xr.Dataset | xr.DataArray, path: str | Path) -> P
     else:
         frame = pd.DataFrame(array.values.T, columns=[str(c) for c in cells])
         frame.insert(0, "time", array["time"].values)
-    target = Path(path).expanduser().absolute()
-    if not target.parent.is_dir():
-        raise InputError(f"the folder {target.parent} is not there; make it first")
+    target = file_target(path)
     with replace_file(target) as temporary:
         temporary.write_text("# Time units: h\n" + frame.to_csv(index=False), encoding="utf-8")
     return target
