@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from scanfold.conventions import RunError
 from scanfold.fitting import compiled, reference
+from scanfold.fitting._lm_kernels import CONVERGED, MAX_NFEV, TOO_FEW_POINTS
 from scanfold.fitting.problem import Array, Problem, Raw, Rows
 from scanfold.fitting.start import GuessPlan, background_terms, guess
 from scanfold.fitting.status import STATUS, WITHOUT_VALUES, aic, has_no_signal, is_poor, judge
@@ -126,17 +127,17 @@ class FitBlock:
 
     def worth_another_start(self, raw: Raw, rows: Rows, noise: Array | None) -> npt.NDArray[np.bool_]:
         """Say which rows may be in a wrong minimum: failed, poor, without errors, or at a bound."""
-        fitted = raw.code == 1
+        fitted = raw.code == CONVERGED
         bad = is_poor(self.problem, raw, rows, noise, self.poor_tail) | raw.at_bound
         m = len(self.problem.free[-1])
         bad |= ~np.isfinite(raw.cov[:, range(m), range(m)]).all(axis=1)
-        return np.asarray((raw.code != 4) & (bad | ~fitted))
+        return np.asarray((raw.code != TOO_FEW_POINTS) & (bad | ~fitted))
 
     def judge(self, raw: Raw, rows: Rows, noise: Array | None) -> npt.NDArray[np.int8]:
         """Return the status of each row."""
         poor = is_poor(self.problem, raw, rows, noise, self.poor_tail)
         terms = background_terms(self.problem.components, self.problem.ops)
-        fitted = (raw.code == 1) | (raw.code == 2)
+        fitted = (raw.code == CONVERGED) | (raw.code == MAX_NFEV)
         no_signal = np.zeros(raw.code.shape, bool)
         chosen = np.flatnonzero(fitted)
         no_signal[chosen] = has_no_signal(self.problem, raw.take(chosen), rows.take(chosen), terms, self.margin)
@@ -184,7 +185,8 @@ class FitBlock:
         out[np.isin(status, [STATUS[s] for s in WITHOUT_VALUES])] = np.nan
         pair = correlated_pair(problem, raw.cov)
         for name, whole in (
-            ("nfev", raw.nfev), ("success", raw.code == 1), ("status", status), ("n_used", used), ("correlated", pair),
+            ("nfev", raw.nfev), ("success", raw.code == CONVERGED), ("status", status), ("n_used", used),
+            ("correlated", pair),
         ):  # fmt: skip
             out[:, place[name]] = whole[:, None]
         if noise is not None:
@@ -209,7 +211,7 @@ def ratios(rows: Rows) -> Array:
 
 def keep_better(raw: Raw, new: Raw, where: npt.NDArray[np.intp]) -> None:
     """Take the new results where they converged to a lower cost than the old, or the old had none."""
-    old_ok, new_ok = raw.code[where] <= 2, new.code <= 2
+    old_ok, new_ok = raw.code[where] <= MAX_NFEV, new.code <= MAX_NFEV
     with np.errstate(invalid="ignore"):
         lower = new.chisqr < raw.chisqr[where] * (1.0 - 1.0e-9)
     better = new_ok & (~old_ok | lower)

@@ -13,6 +13,7 @@ from dask.base import tokenize
 
 from scanfold import _apply
 from scanfold.conventions import InputError, Var, primary, provenance, unknown
+from scanfold.fitting import checks
 from scanfold.fitting.api import fit
 from scanfold.fitting.arrays import evaluation_of
 from scanfold.fitting.components import Component, Unsupported, independent_variables, inputs, make_model, take_apart
@@ -183,7 +184,7 @@ def result_at(
     dim, built = options["dim"], model_of(fits, model)
     here = _select(fits, position).compute()
     spectrum = _select(primary(data), position).compute()
-    x = spectrum[dim].values if dim in spectrum.coords else np.arange(spectrum.sizes[dim], dtype=np.float64)
+    x = checks.axis(spectrum, dim)
     params = _parameters(options, built, here)
     weight = _weights(options, spectrum, weights, position)
     keep = np.isfinite(spectrum.values) & (True if weight is None else np.isfinite(weight))

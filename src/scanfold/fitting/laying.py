@@ -99,7 +99,7 @@ def _lay(fit: Prepared, array: xr.DataArray, kernel: Callable[..., Array], aroun
         arrays.append(own.drop_vars([c for c in own.coords if c not in own.dims]))
         core.append([])
     for name in block.scan:
-        arrays.append(xr.DataArray(np.arange(array.sizes[name]), dims=name))
+        arrays.append(_apply.count_along(name, array.sizes[name], None))
         core.append([])
     # In the chunks of the data: a block's graph then holds its own part of them, and no other chunks arise.
     chunks = array.chunksizes

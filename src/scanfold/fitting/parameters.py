@@ -42,15 +42,6 @@ class ParameterTable:
     expressions: list[tuple[str, str]]
     own: dict[tuple[int, int], xr.DataArray] = field(default_factory=dict)
 
-    def index(self, name: str) -> int:
-        """Return the place of a parameter."""
-        return self.names.index(name)
-
-    @property
-    def varying(self) -> list[str]:
-        """Names of the parameters that vary."""
-        return [n for n, v in zip(self.names, self.vary, strict=True) if v]
-
 
 def read_parameters(
     model: lmfit.Model, params: lmfit.Parameters | Mapping[str, Any] | None, scan: Mapping[str, int]
@@ -106,9 +97,7 @@ def _merge(
             if isinstance(settings.get(key), xr.DataArray):
                 own[name, _FIELDS.index(key)] = _own(name, key, settings.pop(key), scan)
         if "min" in settings and "max" in settings and not settings["min"] < settings["max"]:
-            raise InputError(
-                f"parameter {name!r} has min {settings['min']} and max {settings['max']}; min must be less"
-            )
+            raise _crossed(name, settings["min"], settings["max"])
         if settings.get("expr") is not None:
             _checked(name, settings["expr"], {*merged, *params})
         elif merged[name].expr and settings:

@@ -11,11 +11,11 @@ from scipy.special import xlogy
 
 from scanfold.conventions import unknown
 from scanfold.fitting._expression_kernels import RELATIVE_STEP
+from scanfold.fitting._lm_kernels import CONVERGED, FAILED, INVALID_MODEL, MAX_NFEV, TOO_FEW_POINTS
 from scanfold.fitting.compiled import empty_raw
 from scanfold.fitting.components import independent_variables, left_out
 from scanfold.fitting.problem import Array, Problem, Raw, Rows
 
-_FAILED, _CONVERGED, _MAX_NFEV, _INVALID, _TOO_FEW = 5, 1, 2, 3, 4
 #: Most evaluations of the second fit, which starts at the result of the first.
 _POLISH = 60
 
@@ -99,10 +99,10 @@ def fit_block(problem: Problem, rows: Rows) -> Raw:
     for r in range(rows.data.shape[0]):
         keep = rows.keep[r] if rows.keep.shape[1] else np.ones(rows.data.shape[1], bool)
         if keep.sum() < max(1, len(problem.free[-1])):
-            raw.code[r] = _TOO_FEW
+            raw.code[r] = TOO_FEW_POINTS
         else:
             _fit_position(reference, template, rows, r, keep, raw)
-        if raw.code[r] in (_FAILED, _INVALID):
+        if raw.code[r] in (FAILED, INVALID_MODEL):
             # lmfit's interpreter would raise the same error again, whatever the values.
             template = _unevaluated(problem.params)
     return raw
@@ -163,7 +163,7 @@ def _try(reference: _Reference, params: lmfit.Parameters, data: Array, weights: 
             params.update_constraints()
             start = np.asarray(reference.model.eval(params, **axis), float)
             if not np.isfinite(start).all():
-                return _INVALID
+                return INVALID_MODEL
             result = reference.model.fit(data, params, weights=weights, **reference.options, **axis)
             if reference.polish is None or result.aborted or result.covar is None or not _is_regular(result.covar):
                 return result
@@ -171,10 +171,10 @@ def _try(reference: _Reference, params: lmfit.Parameters, data: Array, weights: 
             again.nfev += result.nfev
             return again if again.success and again.chisqr <= result.chisqr else result
         except ValueError as error:
-            return _INVALID if "NaN" in str(error) else _FAILED
+            return INVALID_MODEL if "NaN" in str(error) else FAILED
         except Exception:
             # Any failure of one position is a status there, never the end of the others.
-            return _FAILED
+            return FAILED
 
 
 def _store(problem: Problem, result: Any, raw: Raw, r: int) -> None:
@@ -184,7 +184,7 @@ def _store(problem: Problem, result: Any, raw: Raw, r: int) -> None:
     raw.values[r] = [params[n].value for n in problem.names]
     raw.chisqr[r] = result.chisqr
     raw.squares[r] = np.sum((result.data - result.best_fit) ** 2)
-    raw.code[r] = _MAX_NFEV if result.aborted or not result.success else _CONVERGED
+    raw.code[r] = MAX_NFEV if result.aborted or not result.success else CONVERGED
     names = [problem.names[i] for i in problem.free[-1]]
     if result.covar is not None and _is_regular(result.covar):
         order = [result.var_names.index(n) for n in names]

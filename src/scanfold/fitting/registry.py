@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
+from collections.abc import Mapping
 from typing import Any
 
 import lmfit
@@ -77,25 +78,59 @@ def build_model(described: dict[str, Any]) -> lmfit.Model:
     if "op" in described:
         if described["op"] not in _OPERATORS:
             raise unknown("operator of models", described["op"], _OPERATORS)
-        return _OPERATORS[described["op"]](build_model(described["left"]), build_model(described["right"]))
+        return joined(described["op"], build_model(described["left"]), build_model(described["right"]))
     if "function" in described:
         raise InputError(f"the model is a function of yours, {described['function']}; pass it: model=…")
-    options = {k: v for k, v in described.items() if k != "model"}
-    name = described.get("model")
+    return named_model(described.get("model"), {k: v for k, v in described.items() if k != "model"})
+
+
+def joined(symbol: str, left: lmfit.Model, right: lmfit.Model) -> lmfit.Model:
+    """Return two models joined by ``+ - * /``.
+
+    Raises
+    ------
+    InputError
+        For two parameters of one name.
+    """
+    try:
+        return _OPERATORS[symbol](left, right)
+    except NameError:
+        shared = ", ".join(sorted(set(left.param_names) & set(right.param_names)))
+        raise InputError(
+            f"two parts of the model have parameters of the same name ({shared}); "
+            f"tell them apart with prefix=, as in GaussianModel(prefix='p1_') + GaussianModel(prefix='p2_')"
+        ) from None
+
+
+def named_model(name: Any, options: Mapping[str, Any]) -> lmfit.Model:
+    """Return lmfit's model of a name.
+
+    Raises
+    ------
+    InputError
+        For a name that is not in `MODELS`, or an option that it does not take from text; it gives the nearest one.
+    """
     if name not in MODELS:
         raise unknown("model", name, MODELS)
     # Options that an edited file might add, such as init_script, could run code.
+    accepted = ("prefix", *_OPTIONS.get(name, ()))
     for option in options:
-        if option not in ("prefix", *_OPTIONS.get(name, ())):
-            raise unknown(f"option of {name}", option, ("prefix", *_OPTIONS.get(name, ())))
+        if option not in accepted:
+            raise unknown(f"option of {name}", option, accepted)
+    forms = getattr(MODELS[name], "valid_forms", ())
+    if "form" in options and options["form"] not in forms:
+        raise unknown(f"form of {name}", options["form"], forms)
     try:
         if name == "ExpressionModel":
             _check_expression(**options)
-        return MODELS[name](**options)
+        model = MODELS[name](**options)
     except InputError:
         raise
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name} cannot be made from {options}: {error}") from None
+    except (TypeError, ValueError, IndexError) as error:
+        raise InputError(f"{name} cannot be made from {dict(options)}: {error}") from None
+    if not model.param_names:
+        raise InputError(f"{name} in the model has no parameters with {dict(options)}")
+    return model
 
 
 def _check_expression(expr: str, independent_vars: list[str], prefix: str = "") -> None:

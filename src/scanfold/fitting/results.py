@@ -1,4 +1,4 @@
-"""The Dataset that a fit returns: its variables, curves, rebuilt lmfit results, tables."""
+"""The Dataset that a fit returns: its variables and their units; what is read off it, as a table or a warning."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def summary(fits: xr.Dataset, *, query: str | None = None) -> pd.DataFrame:
     -------
     DataFrame
         Positions, success, status (in words), redchi, chisqr, rsquared, nfev, each parameter and ``<name>_err``.
-        ``.to_csv(path)`` writes it.
+        `scanfold.export_csv` writes the maps themselves, however large.
     """
     names = parameter_names(fits)
     order = ["success", "status", "redchi", "chisqr", "rsquared", "nfev"]

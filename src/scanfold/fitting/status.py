@@ -10,17 +10,16 @@ from scipy.special import xlogy
 from scipy.stats import chi2
 from scipy.stats import f as fisher
 
+from scanfold.fitting._lm_kernels import FAILED, INVALID_MODEL, MAX_NFEV, TOO_FEW_POINTS
 from scanfold.fitting.problem import Array, Problem, Raw, Rows
 
-#: Flags of the variable ``status``. The first four that are not NaN in the maps keep their numbers.
+#: Flags of the variable ``status``.
 STATUS = {
     "converged": 1, "max_nfev": 2, "at_bound": 3, "too_few_points": 4, "singular": 5, "no_signal": 6, "poor_fit": 7,
     "invalid_model": 8, "failed": 9, "crashed": 10,
 }  # fmt: skip
 #: Statuses whose parameters are NaN.
 WITHOUT_VALUES = ("too_few_points", "invalid_model", "failed", "crashed")
-
-_CODES = {1: "converged", 2: "max_nfev", 3: "invalid_model", 4: "too_few_points", 5: "failed"}
 
 
 @lru_cache(maxsize=32)
@@ -107,11 +106,12 @@ def judge(
         ("singular", singular),
         ("at_bound", near),
         ("no_signal", no_signal),
-        ("max_nfev", raw.code == 2),
+        ("max_nfev", raw.code == MAX_NFEV),
+        ("invalid_model", raw.code == INVALID_MODEL),
+        ("too_few_points", raw.code == TOO_FEW_POINTS),
+        ("failed", raw.code == FAILED),
     ):
         status[where] = STATUS[name]
-    for code in (3, 4, 5):
-        status[raw.code == code] = STATUS[_CODES[code]]
     return status
 
 
