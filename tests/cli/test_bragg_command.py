@@ -73,7 +73,7 @@ def test_selected_groups_into_json(counts, tmp_path):
         (["--out", "f.zarr", "--wlmin", "50", "--wlmax", "60"], "no data between"),
         (["--out", "f.zarr", "--csv", "no/such/fits.csv"], "there is no folder"),
         (["--out", "f.zarr", "--signal", "nothing_*.csv"], "no file matches"),
-        (["--out", "f.zarr", "--rebin", "tof"], "expected NAME=VALUE"),
+        (["--out", "f.zarr", "--rebin", "tof"], "expected --rebin DIM=N"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_anything_is_written(

@@ -67,7 +67,7 @@ def test_a_bad_file_is_told_and_is_the_exit_code(folder: Path, capsys):
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (["--set", "km"], "expected such as km=1.28"),
+        (["--set", "km"], "such as km=1.28"),
         (["--set", "kmm=1"], "did you mean 'km'"),
         (["--bound", "delta=1"], "expected two numbers"),
         (["--bound", "delta=3,1"], "the first must be less"),

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from scanfold.cli import clusters
-from scanfold.cli.options import number
-from scanfold.conventions import InputError
+from scanfold.cli.options import number, pairs, typed, whole
+from scanfold.cli.outputs import check_outputs, write_outputs, write_table
+from scanfold.cli.pictures import draw_maps
+from scanfold.conventions import InputError, unknown
 
 HELP = "fit the Bragg-edge transmission of every group of neutron counts"
 EXAMPLE = (
@@ -53,9 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
     for name, take, metavar, default, text in _OPTIONS:
         needed = name in ("signal", "openbeam", "out")
-        parser.add_argument(
-            f"--{name}", type=_taking(take), metavar=metavar, default=default, help=text, required=needed
-        )
+        parser.add_argument(f"--{name}", type=typed(take), metavar=metavar, default=default, help=text, required=needed)
     parser.add_argument(
         "--material", action="append", required=True, metavar="NAME[=FRACTION]",
         help="material of NCrystal's library or a .ncmat file, with its volume fraction; repeat for each phase",
@@ -65,44 +65,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--start", action="append", default=[], metavar="NAME=VALUE", help="start value of a parameter")
     clusters.add_arguments(parser)
-    parser.add_argument("--no-progress", action="store_true", help="keep quiet")
-
-
-def _taking(take: Any) -> Any:
-    """Return what argparse calls, so that its errors say what was expected."""
-
-    def taken(text: str) -> Any:
-        try:
-            return take(text)
-        except InputError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return taken
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Fit, and write what was asked for."""
-    outputs = _check_outputs(arguments)
+    if Path(arguments.out).suffix not in (".zarr", ".json"):
+        raise InputError(f"--out {arguments.out}: expected a name that ends in .zarr or .json")
+    outputs = check_outputs(vars(arguments), "csv", "plots", "report")
     where = clusters.cluster_options(vars(arguments))
     result = make_result(arguments)
     with clusters.cluster(where):
-        result = result.save(arguments.out, progress=not arguments.no_progress)
+        result = result.save(arguments.out, progress=arguments.progress)
     print(f"wrote {arguments.out}")
-    if "csv" in outputs:
-        result.summary().to_csv(outputs["csv"], index=False)
-        print(f"wrote {outputs['csv']}")
-    if "plots" in outputs:
-        from scanfold.cli.pictures import draw_maps
-
-        for path in draw_maps(result.compute(), outputs["plots"]):
-            print(f"wrote {path}")
-    if "report" in outputs:
-        from scanfold.report import report
-
-        measured = result.measured()
-        report(result.compute(), outputs["report"], measured.values, model=measured.model, weights=measured.weights)
-        print(f"wrote {outputs['report']}")
+    write_outputs(
+        outputs,
+        csv=lambda path: write_table(result.summary(), path),
+        plots=lambda folder: draw_maps(result.compute(), folder),
+        report=lambda path: _report(result, path),
+    )
     return 0
+
+
+def _report(result: Any, path: Path) -> None:
+    from scanfold.report import report
+
+    measured = result.measured()
+    report(result.compute(), path, measured.values, model=measured.model, weights=measured.weights)
 
 
 def make_result(arguments: argparse.Namespace) -> Any:
@@ -115,7 +103,7 @@ def make_result(arguments: argparse.Namespace) -> Any:
         tstep=arguments.tstep, L0=arguments.L0, t0=arguments.t0, pattern=arguments.pattern, query=arguments.query,
     )  # fmt: skip
     if arguments.rebin:
-        data = data.rebin(**{k: int(v) for k, v in pairs(arguments.rebin.split(","), "--rebin").items()})
+        data = data.rebin(**{k: whole(v) for k, v in pairs(arguments.rebin.split(","), "--rebin DIM=N,DIM=N")})
     return model.fit(
         data, wlmin=arguments.wlmin, wlmax=arguments.wlmax, method=arguments.method, likelihood=arguments.likelihood
     )
@@ -130,19 +118,15 @@ def make_model(arguments: argparse.Namespace) -> Any:
     words = [w.strip() for w in arguments.vary.split(",") if w.strip()]
     wrong = [w for w in words if w not in _GROUPS]
     if wrong:
-        from scanfold.conventions import unknown
-
         raise unknown("group for --vary", wrong[0], _GROUPS)
     vary: Any = {f"vary_{w}": True for w in words}
     model = bragg.TransmissionModel(
         total, response=arguments.response, background=arguments.background, vary_basic=True, **vary
     )
-    for name, value in pairs(arguments.start, "--start").items():
+    for name, value in pairs(arguments.start, "--start NAME=VALUE"):
         if name not in model.params:
-            from scanfold.conventions import unknown
-
             raise unknown("parameter for --start", name, model.params)
-        model.params[name].set(value=value)
+        model.params[name].set(value=number(value))
     return model
 
 
@@ -163,29 +147,3 @@ def material(text: str) -> tuple[str, Any]:
     found = bragg.register_material(Path(name)) if name.endswith(".ncmat") else bragg.materials[name]
     phase = re.sub(r"\W", "_", found.name.split("_")[-1] if found.name.count("_") > 1 else found.name)
     return phase, weight * found
-
-
-def pairs(texts: list[str], option: str) -> dict[str, float]:
-    """Return numbers by name from ``NAME=VALUE`` texts.
-
-    Examples
-    --------
-    >>> pairs(["tof=2", "y=4"], "--rebin")
-    {'tof': 2.0, 'y': 4.0}
-    """
-    found = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip():
-            raise InputError(f"{option}: {text!r}; expected NAME=VALUE")
-        found[name.strip()] = number(value)
-    return found
-
-
-def _check_outputs(arguments: argparse.Namespace) -> dict[str, Path]:
-    """Return the paths of what is written after the fit; their folders must exist now, not in an hour."""
-    from scanfold.cli.fit import check_outputs as check
-
-    if Path(arguments.out).suffix not in (".zarr", ".json"):
-        raise InputError(f"--out {arguments.out}: expected a name that ends in .zarr or .json")
-    return check(vars(arguments))

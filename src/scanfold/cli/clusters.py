@@ -1,4 +1,4 @@
-"""``--workers``, ``--scheduler`` and the certificates: the cluster that a command computes on."""
+"""``--workers``, ``--scheduler``, the certificates, ``--no-progress``: how a command computes."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for option in OPTIONS:
         if option.name in CLUSTER:
             parser.add_argument(option.option, dest=option.name, metavar=option.metavar, help=option.help)
+    parser.add_argument("--no-progress", dest="progress", action="store_false", help="keep quiet")
 
 
 def cluster_options(given: Mapping[str, Any]) -> dict[str, Any]:

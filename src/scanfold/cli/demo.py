@@ -82,12 +82,11 @@ def make_scan(ny: int, nx: int) -> Any:
     """Return the scan as a lazy Dataset, (y, x | raman_shift)."""
     import xarray as xr
 
-    from scanfold._apply import apply_kernel
+    from scanfold._apply import apply_kernel, count_along
 
-    numbers = xr.DataArray(np.arange(ny), dims="y").chunk(y=ROWS)
     counts = apply_kernel(
         Rows(ny, nx),
-        numbers,
+        count_along("y", ny, ROWS),
         core_dims=[[]],
         output={"x": nx, "raman_shift": POINTS},
         token=f"demo-{SEED}-{ny}-{nx}-{POINTS}",

@@ -28,6 +28,10 @@ EXTRAS = (
     ("remote", "s3fs", "scans and stores at s3:// and https://"),
     ("cluster", "dask_jobqueue", "workers that SLURM and other queues hand out, certificates"),
     ("vendor", "rsciio", "microscopes' own formats: dm3, dm4, mib, blo, tvips, wdf, bcf"),
+    ("bragg", "NCrystal", "cross sections for Bragg edges"),
+    ("stem", "skimage", "structural similarity, k-means of frames"),
+    ("explore", "panel", "maps to click through in a browser"),
+    ("gpu", "cupy", "products on a graphics card"),
 )
 #: HDF5's numbers of the filters that files of detectors have.
 FILTERS = {"gzip": 1, "lzf": 32000, "blosc": 32001, "lz4": 32004, "bitshuffle": 32008, "zstd": 32015, "blosc2": 32026}

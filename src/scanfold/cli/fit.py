@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from scanfold.cli.clusters import cluster, cluster_options
 from scanfold.cli.options import OPTIONS, Bounds, read_config, taken
+from scanfold.cli.outputs import check_outputs, write_outputs
+from scanfold.cli.pictures import draw_maps
 from scanfold.conventions import InputError, require_dim, unknown
 
 HELP = "fit a model at every position of a scan"
@@ -36,27 +37,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Fit, and write what was asked for."""
     options = gather(arguments)
-    outputs = check_outputs(options)
-    from scanfold.fitting import summary
+    outputs = check_outputs(options, "csv", "plots", "report")
+    from scanfold.export import export_csv
+    from scanfold.report import report
     from scanfold.runs import save
 
     fits, drawn = make_fits(options)
     with cluster(options):
         fits = save(fits, options["out"], progress=options["progress"])
     print(f"wrote {options['out']}")
-    if "csv" in outputs:
-        summary(fits).to_csv(outputs["csv"], index=False)
-        print(f"wrote {outputs['csv']}")
-    if "plots" in outputs:
-        from scanfold.cli.pictures import draw_maps
-
-        for path in draw_maps(fits, outputs["plots"]):
-            print(f"wrote {path}")
-    if "report" in outputs:
-        from scanfold.report import report
-
-        report(fits, outputs["report"], **drawn)
-        print(f"wrote {outputs['report']}")
+    write_outputs(
+        outputs,
+        csv=lambda path: export_csv(fits, path, overwrite=True),
+        plots=lambda folder: draw_maps(fits, folder),
+        report=lambda path: report(fits, path, **drawn),
+    )
     return 0
 
 
@@ -149,14 +144,3 @@ def _weights(given: str | None, scan: Any) -> Any:
     if name.strip() not in scan:
         raise unknown("variable for --weights", name.strip(), map(str, scan.data_vars))
     return 1.0 / scan[name.strip()].astype("float64")
-
-
-def check_outputs(options: Mapping[str, Any]) -> dict[str, Path]:
-    """Return the paths of what is written after the fit; their folders must exist now, not in an hour."""
-    outputs = {name: Path(options[name]) for name in ("csv", "plots", "report") if options[name]}
-    for name, path in outputs.items():
-        if not path.absolute().parent.is_dir():
-            raise InputError(f"--{name} {path}: there is no folder {path.parent}")
-        if name != "plots" and path.is_dir():
-            raise InputError(f"--{name} {path} is a folder; expected the name of a file")
-    return outputs

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from scanfold.cli import clusters
-from scanfold.conventions import InputError, is_url
+from scanfold.cli.options import pairs
+from scanfold.cli.outputs import check_outputs
+from scanfold.conventions import InputError
 
 HELP = "choose groups of neighbouring positions of a ptychography scan"
 EXAMPLE = "scanfold group run.npz --nsamples 512 --gridsize 2 --out plan.zarr --gather groups.zarr --plot groups.png"
@@ -40,7 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plot", metavar="PATH", help="also draw the positions and groups")
     parser.add_argument("--report", metavar="PATH", help="also write an HTML report")
     clusters.add_arguments(parser)
-    parser.add_argument("--no-progress", action="store_true", help="keep quiet")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -48,10 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     from scanfold.grouping import gather, plan_groups
     from scanfold.runs import save
 
-    for name in ("out", "gather", "plot", "report"):
-        path = getattr(arguments, name)
-        if path and not is_url(path) and not Path(path).absolute().parent.is_dir():
-            raise InputError(f"--{name} {path}: there is no folder {Path(path).parent}")
+    check_outputs(vars(arguments), "out", "gather", "plot", "report")
     where = clusters.cluster_options(vars(arguments))
     scan = _opened(arguments)
     if not hasattr(scan, "variables") and (arguments.gather or arguments.plot):
@@ -64,10 +62,10 @@ def run(arguments: argparse.Namespace) -> int:
         n_subsample=arguments.n_subsample, subsample_seed=arguments.subsample_seed,
     )  # fmt: skip
     with clusters.cluster(where):
-        saved = save(plan, arguments.out, progress=not arguments.no_progress)
+        saved = save(plan, arguments.out, progress=arguments.progress)
         if arguments.gather:
             groups = gather(scan, saved if plan.chunks else plan)
-            save(groups, arguments.gather, progress=not arguments.no_progress)
+            save(groups, arguments.gather, progress=arguments.progress)
     part = f", {100 * float(plan['coverage']):.1f} % of the positions" if "coverage" in plan else ""
     print(f"{saved.sizes['group']} groups of {saved.sizes['channel']}{part}")
     print(f"wrote {arguments.out}")
@@ -92,14 +90,15 @@ def _opened(arguments: argparse.Namespace) -> Any:
         return open_index(arguments.file)
     if arguments.index:
         return index_positions(arguments.file, partition=arguments.partition)
-    fields = dict(item.partition("=")[::2] for item in arguments.field)
+    fields = dict(pairs(arguments.field, "--field FIELD=NAME, such as diffraction=entry/data"))
     return open_scan(arguments.file, format="ptycho", fields=fields or None, kind=arguments.kind)
 
 
 def _draw(plan: Any, scan: Any, path: str) -> None:
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
     from scanfold.grouping import draw_groups
 
-    draw_groups(plan, scan).figure.savefig(path, dpi=120)
+    figure = Figure(figsize=(6.4, 5.6), layout="constrained")
+    draw_groups(plan, scan, ax=figure.subplots())
+    figure.savefig(path, dpi=120)

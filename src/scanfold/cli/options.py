@@ -1,7 +1,8 @@
-"""The options of ``scanfold fit``: one table for the command line and for ``--config``."""
+"""What options take; and those of ``scanfold fit``, one table for the command line and for ``--config``."""
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,7 +10,6 @@ from typing import Any
 
 from scanfold.conventions import InputError, one_of, read_yaml, unknown
 
-_SETTING = re.compile(r"(value|min|max|vary|expr)=")
 _WORDS = {"true": True, "yes": True, "false": False, "no": False}
 Bounds = tuple[float | None, float | None]
 
@@ -63,17 +63,40 @@ def scan_shape(value: object) -> tuple[int, int]:
     return whole(parts[0]), whole(parts[1])
 
 
+def pairs(value: object, expected: str) -> list[tuple[str, str]]:
+    """Split texts ``NAME=TEXT``, one or a list of them; `expected` is what the error says of others.
+
+    Examples
+    --------
+    >>> pairs(["tof=2", "y=4"], "--rebin DIM=N")
+    [('tof', '2'), ('y', '4')]
+    """
+    found = []
+    for item in value if isinstance(value, list) else [value]:
+        name, equals, content = str(item).partition("=")
+        if not equals or not name.strip():
+            raise InputError(f"{item!r}; expected {expected}")
+        found.append((name.strip(), content))
+    return found
+
+
+def typed(take: Callable[[object], Any]) -> Callable[[str], Any]:
+    """Return what argparse calls as a type, so that its errors say what was expected."""
+
+    def typed(text: str) -> Any:
+        try:
+            return take(text)
+        except InputError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return typed
+
+
 def selection(value: object) -> dict[str, Bounds]:
     """Take ``DIM=LO:HI`` texts, or a mapping of dimensions to ``[lo, hi]`` or ``"LO:HI"``."""
-    if isinstance(value, Mapping):
-        return {str(dim): _bounds(str(dim), limits) for dim, limits in value.items()}
-    found: dict[str, Bounds] = {}
-    for item in value if isinstance(value, list) else [value]:
-        dim, equals, limits = str(item).partition("=")
-        if not equals or not dim:
-            raise InputError(f"{item!r}; expected DIM=LO:HI, such as raman_shift=970:1020")
-        found[dim] = _bounds(dim, limits)
-    return found
+    expected = "DIM=LO:HI, such as raman_shift=970:1020"
+    items = value.items() if isinstance(value, Mapping) else pairs(value, expected)
+    return {str(dim): _bounds(str(dim), limits) for dim, limits in items}
 
 
 def _bounds(dim: str, limits: object) -> Bounds:
@@ -90,13 +113,8 @@ def parameters(value: object) -> dict[str, Any]:
     """Take ``NAME=VALUE[,min=…,max=…,vary=false,expr=…]`` texts, or a mapping as `scanfold.fit` takes it."""
     if isinstance(value, Mapping):
         return {str(name): _settings(str(name), given) for name, given in value.items()}
-    found: dict[str, Any] = {}
-    for item in value if isinstance(value, list) else [value]:
-        name, equals, rest = str(item).partition("=")
-        if not equals or not name:
-            raise InputError(f"{item!r}; expected NAME=VALUE[,min=…,max=…,vary=false], such as center=1001,min=990")
-        found[name] = _settings(name, _split_settings(rest))
-    return found
+    expected = "NAME=VALUE[,min=…,max=…,vary=false], such as center=1001,min=990"
+    return {name: _settings(name, _split_settings(rest)) for name, rest in pairs(value, expected)}
 
 
 def _split_settings(rest: str) -> dict[str, str]:
@@ -128,15 +146,9 @@ def _settings(name: str, given: object) -> dict[str, Any]:
 
 def stages(value: object) -> dict[str, list[str]]:
     """Take ``STAGE=NAME,NAME`` texts, or a mapping of stages to names."""
-    if isinstance(value, Mapping):
-        return {str(stage): list(names(given)) for stage, given in value.items()}
-    found = {}
-    for item in value if isinstance(value, list) else [value]:
-        stage, equals, rest = str(item).partition("=")
-        if not equals:
-            raise InputError(f"{item!r}; expected STAGE=NAME,NAME, such as background=slope,intercept")
-        found[stage] = list(names(rest))
-    return found
+    expected = "STAGE=NAME,NAME, such as background=slope,intercept"
+    items = value.items() if isinstance(value, Mapping) else pairs(value, expected)
+    return {str(stage): list(names(given)) for stage, given in items}
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,7 @@ def draw_maps(fits: Any, folder: Path) -> list[Path]:
     list of Path
         The files.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    from matplotlib.figure import Figure
 
     from scanfold import plot
     from scanfold.fitting import parameter_names
@@ -40,9 +37,8 @@ def draw_maps(fits: Any, folder: Path) -> list[Path]:
         raise InputError(f"cannot make the folder {folder}: {error.strerror}") from None
     paths = []
     for name in parameter_names(fits):
-        figure, ax = plt.subplots(figsize=(5.5, 4.5), layout="constrained")
-        plot.parameter_map(fits, name, query=BELIEVED, ax=ax)
+        figure = Figure(figsize=(5.5, 4.5), layout="constrained")
+        plot.parameter_map(fits, name, query=BELIEVED, ax=figure.subplots())
         paths.append(folder / f"{name}.png")
         figure.savefig(paths[-1], dpi=120)
-        plt.close(figure)
     return paths

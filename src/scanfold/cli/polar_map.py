@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from scanfold.cli import clusters
-from scanfold.cli.options import whole
+from scanfold.cli.options import typed, whole
 from scanfold.conventions import InputError
 
 HELP = "make virtual detectors and polarisation maps from a 4D-STEM scan and cluster labels"
@@ -31,28 +31,21 @@ class _HelpConfig(argparse.Action):
         parser.exit()
 
 
-def _whole(text: str) -> int:
-    try:
-        return whole(text)
-    except InputError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this command."""
-    add = parser.add_argument
+    add, count = parser.add_argument, typed(whole)
     add("--data", required=True, metavar="FILE", help="the scan: HDF5, zarr, NPZ, NPY, TIFF, or a vendor's format")
-    add("--dset", metavar="NAME", help="the array in the file, where the file does not say")
+    add("--dset", "--dataset", metavar="NAME", help="the array in the file, where the file does not say")
     add("--format", choices=("ptycho",), help="take the file for ptychography: free positions, FFT order undone")
     labels = parser.add_mutually_exclusive_group(required=True)
     labels.add_argument("--labels", metavar="FILE", help=".npy or .npz (cluster_labels, else labels); -1 is noise")
-    labels.add_argument("--clusters", type=_whole, metavar="N", help="no labels: sort the frames into N by k-means")
-    add("--scan-shape", nargs=2, type=_whole, metavar=("NY", "NX"), help="rows and columns, y first")
+    labels.add_argument("--clusters", type=count, metavar="N", help="no labels: sort the frames into N by k-means")
+    add("--scan-shape", nargs=2, type=count, metavar=("NY", "NX"), help="rows and columns, y first")
     add("--out", required=True, metavar="FOLDER", help="folder to write; an unfinished run in it is resumed")
     add("--config", metavar="FILE", help="YAML; unknown keys are errors (see --help-config)")
     add("--help-config", nargs=0, action=_HelpConfig, help="print every key with its default and meaning, and leave")
     add("--device", default="cpu", metavar="NAME", help="cpu, or cuda:0 for products with CuPy (default: %(default)s)")
-    add("--chunks", type=_whole, metavar="N", help="frames in a block (default: what suits the file; the maps are "
+    add("--chunks", type=count, metavar="N", help="frames in a block (default: what suits the file; the maps are "
         "the same whatever it is)")  # fmt: skip
     add("--interactive-center", action="store_true", help="click the centre of the beam; one in --config goes before")
     add("--interactive-kspace", action="store_true", help="click two opposite reflections or the two boundaries of a "
@@ -60,7 +53,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--known-spacing", type=float, metavar="D", help="of what is clicked, in angstrom; else its radius becomes 1")
     clusters.add_arguments(parser)
     add("--no-resume", dest="resume", action="store_false", help="start over, replacing another run in --out")
-    add("--no-progress", dest="progress", action="store_false", help="keep quiet")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -8,7 +8,8 @@ from typing import Any
 
 from scanfold._paths import location
 from scanfold.cli import clusters
-from scanfold.conventions import InputError, is_url, unknown
+from scanfold.cli.outputs import check_outputs
+from scanfold.conventions import unknown
 
 HELP = "simulate a ptychography scan with photon noise, out of core"
 EXAMPLE = (
@@ -48,7 +49,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     clusters.add_arguments(parser)
     add("--plot", metavar="PNG", help="also draw object, probe and some frames")
     add("--report", metavar="PATH", help="also write an HTML report")
-    add("--no-progress", action="store_true", help="keep quiet")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             from scanfold.runs import save
 
-            sim = save(sim, out, progress=not arguments.no_progress)
+            sim = save(sim, out, progress=arguments.progress)
     print(f"wrote {arguments.out}")
     if arguments.plot:
         draw(sim, Path(arguments.plot))
@@ -100,15 +100,12 @@ def simulation(arguments: argparse.Namespace) -> Any:
 
 def draw(sim: Any, path: Path) -> None:
     """Draw object, probe, positions and some frames into a PNG file."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
     import numpy as np
+    from matplotlib.figure import Figure
 
     from scanfold import plot
 
-    figure = plt.figure(figsize=(12, 7), layout="constrained")
+    figure: Any = Figure(figsize=(12, 7), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=[3, 2])
     axes = above.subplots(1, 2)
     step = max(1, max(sim["object"].shape) // 1000)
@@ -119,7 +116,6 @@ def draw(sim: Any, path: Path) -> None:
     plot.complex_image(sim["probe"], ax=axes[1])
     plot.patterns(sim, figure=below)
     figure.savefig(path, dpi=100)
-    plt.close(figure)
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -127,6 +123,4 @@ def _check(arguments: argparse.Namespace) -> None:
     for name, value, valid in (("--object", arguments.object, _OBJECTS), ("--pattern", arguments.pattern, _PATTERNS)):
         if value not in valid:
             raise unknown(name, value, valid)
-    for name, given in (("--out", arguments.out), ("--plot", arguments.plot), ("--report", arguments.report)):
-        if given and not is_url(given) and not Path(given).absolute().parent.is_dir():
-            raise InputError(f"{name} {given}: there is no folder {Path(given).parent}")
+    check_outputs(vars(arguments), "out", "plot", "report")

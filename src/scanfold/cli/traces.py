@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from scanfold.cli import clusters
-from scanfold.cli.options import names, number
+from scanfold.cli.options import names, number, pairs
+from scanfold.cli.outputs import check_outputs, write_outputs, write_table
 from scanfold.conventions import InputError
 
 HELP = "fit time traces of single cells from a folder of CSV files"
@@ -34,7 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--suffix", metavar="SUFFIX", help="_fitted names results without the model")
     clusters.add_arguments(parser)
     parser.add_argument("--no-resume", action="store_true", help="make finished results again")
-    parser.add_argument("--no-progress", action="store_true", help="keep quiet")
     parser.add_argument("--csv", metavar="PATH", help="also write all results as one table")
     parser.add_argument("--plots", metavar="FOLDER", help="also draw quality and parameters (PNG)")
     parser.add_argument("--report", metavar="PATH", help="also write an HTML report")
@@ -42,19 +41,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Fit, say how good the fits are, and write what was asked for."""
-    for option in ("csv", "report"):
-        path = getattr(arguments, option)
-        if path and not Path(path).absolute().parent.is_dir():
-            raise InputError(f"--{option} {path}: there is no folder {Path(path).parent}")
+    outputs = check_outputs(vars(arguments), "csv", "plots", "report")
     where = clusters.cluster_options(vars(arguments))
     from scanfold import traces
+    from scanfold.report import report
 
     request = request_of(arguments)
     with clusters.cluster(where):
         found = traces.fit_folder(
             arguments.folder, request, out=arguments.out, files=_listed(arguments.files),
             cells=_listed(arguments.cells), feature=arguments.feature, suffix=arguments.suffix,
-            resume=not arguments.no_resume, progress=not arguments.no_progress,
+            resume=not arguments.no_resume, progress=arguments.progress,
         )  # fmt: skip
     for name, reason in found.failures.items():
         print(f"not fitted: {name}: {reason}")
@@ -62,17 +59,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"none of the {len(found.files)} files could be fitted")
     print(found.quality())
     print(f"wrote {len(found.paths)} files in {found.out}")
-    if arguments.csv:
-        found.results.to_csv(arguments.csv, index=False)
-        print(f"wrote {arguments.csv}")
-    if arguments.plots:
-        for path in found.export_plots(arguments.plots):
-            print(f"wrote {path}")
-    if arguments.report:
-        from scanfold.report import report
-
-        report(found.fits, arguments.report)
-        print(f"wrote {arguments.report}")
+    write_outputs(
+        outputs,
+        csv=lambda path: write_table(found.results, path),
+        plots=found.export_plots,
+        report=lambda path: report(found.fits, path),
+    )
     return 2 if found.failures else 0
 
 
@@ -88,17 +80,9 @@ def request_of(arguments: argparse.Namespace) -> Any:
 
     weights = arguments.weights if arguments.weights in (None, "counts") else number(arguments.weights)
     fixed = None if arguments.fixed is None else () if arguments.fixed == "none" else names(arguments.fixed)
-    bounds = {n: _pair(n, text) for n, text in _split(arguments.bounds, "--bound", "delta=1e-5,11")}
-    values = {n: number(text) for n, text in _split(arguments.values, "--set", "km=1.28")}
+    bounds = {n: _pair(n, text) for n, text in pairs(arguments.bounds, "--bound NAME=LO,HI, such as delta=1e-5,11")}
+    values = {n: number(text) for n, text in pairs(arguments.values, "--set NAME=VALUE, such as km=1.28")}
     return FittingRequest(arguments.model, values, bounds, fixed, weights)
-
-
-def _split(items: list[str], option: str, example: str) -> list[tuple[str, str]]:
-    pairs = [item.partition("=") for item in items]
-    for item, (name, equals, text) in zip(items, pairs, strict=True):
-        if not (name and equals and text):
-            raise InputError(f"{option} {item!r}; expected such as {example}")
-    return [(name, text) for name, _, text in pairs]
 
 
 def _pair(name: str, text: str) -> tuple[float, float]:

@@ -1,0 +1,45 @@
+"""What a command writes beside its result: tables, pictures, pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from scanfold._paths import replace_file
+from scanfold.conventions import InputError, is_url
+
+#: Options that name a file, where others name a folder or a store.
+_FILES = ("csv", "report", "plot")
+
+
+def check_outputs(options: Mapping[str, Any], *names: str) -> dict[str, Path]:
+    """Return the paths that were given of these options; their folders must exist now, not in an hour.
+
+    Raises
+    ------
+    InputError
+        If a folder is missing, or something else has the name of a file.
+    """
+    outputs = {name: Path(options[name]) for name in names if options[name] and not is_url(options[name])}
+    for name, path in outputs.items():
+        if not path.absolute().parent.is_dir():
+            raise InputError(f"--{name} {path}: there is no folder {path.parent}")
+        if name in _FILES and path.is_dir():
+            raise InputError(f"--{name} {path} is a folder; expected the name of a file")
+    return outputs
+
+
+def write_table(frame: Any, path: Path) -> None:
+    """Write a pandas table as CSV, at one stroke; maps go through `scanfold.export_csv`."""
+    with replace_file(path) as temporary:
+        frame.to_csv(temporary, index=False)
+
+
+def write_outputs(outputs: Mapping[str, Path], **writers: Callable[[Path], Any]) -> None:
+    """Write what was asked for, and say so; a writer of several files returns them in a list."""
+    for name, write in writers.items():
+        if name in outputs:
+            made = write(outputs[name])
+            for path in made if isinstance(made, list) else [outputs[name]]:
+                print(f"wrote {path}")
