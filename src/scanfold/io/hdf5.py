@@ -20,14 +20,12 @@ from scanfold.conventions import InputError, fingerprint, is_url
 from scanfold.io import emd, hyperspy, nexus
 from scanfold.io.arrays import FileArray, Joined, Region, reading
 from scanfold.io.heaps import require_sound
-from scanfold.io.labels import Contents, Coordinate, Signal, detector_dims, fill_dims
+from scanfold.io.labels import MOST_COORDINATE, Contents, Coordinate, Signal, detector_dims, fill_dims
 from scanfold.io.layout import Labels, attributes
 from scanfold.io.listing import ArrayInfo, choose, several, shown
 
 #: Filters that HDF5 and h5py bring along; all others come with hdf5plugin.
 BUILTIN_FILTERS = {1, 2, 3, 4, 5, 6, 32000}
-#: Coordinates are read when a file is opened, so a header may not claim one larger than this.
-MOST_COORDINATE = 2**28
 #: Boxes of this many bytes are mapped where they can be; copying smaller ones costs less than it spares.
 MAPPED = 2**22
 PARTS = re.compile(r"data_\d+$")

@@ -15,6 +15,8 @@ from scanfold.io.arrays import FileArray, Folded
 
 #: Points of an axis that has no coordinates in its file up to which it is given some.
 MOST_POINTS = 2**24
+#: Bytes of a coordinate, which is read when a file is opened, up to which a header is believed.
+MOST_COORDINATE = 2**28
 #: Attributes of arrays and axes that are kept.
 KEPT = ("units", "long_name")
 

@@ -51,6 +51,21 @@ def choose(arrays: Sequence[ArrayInfo], path: str) -> str:
     )
 
 
+def named(arrays: Sequence[ArrayInfo], path: str, dataset: str | None) -> str:
+    """Return the name of the array that was asked for, or that is obviously meant if none was.
+
+    Raises
+    ------
+    InputError
+        If there is no such array, or it is not obvious; it lists them.
+    """
+    if dataset is None:
+        return arrays[0].name if len(arrays) == 1 else choose(arrays, path)
+    if dataset not in [a.name for a in arrays]:
+        raise InputError(f"no array {dataset!r} in {path!r}; it has {shown(arrays)}")
+    return dataset
+
+
 def several(arrays: Sequence[ArrayInfo], path: str) -> InputError:
     """Make the error for a file with several arrays that could be meant."""
     return InputError(f"{path!r} has several arrays that could be the scan; name one with dataset=: {shown(arrays)}")

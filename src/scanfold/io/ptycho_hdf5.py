@@ -10,8 +10,8 @@ import numpy as np
 
 from scanfold.conventions import InputError
 from scanfold.io.arrays import FileArray, Joined
-from scanfold.io.hdf5 import MOST_COORDINATE, array, examined, listing
-from scanfold.io.labels import Contents, Coordinate
+from scanfold.io.hdf5 import array, examined, listing
+from scanfold.io.labels import MOST_COORDINATE, Contents, Coordinate
 from scanfold.io.layout import attributes
 from scanfold.io.listing import shown
 from scanfold.io.ptycho import assembled

@@ -14,7 +14,7 @@ import tifffile
 from scanfold.conventions import InputError
 from scanfold.io.arrays import FileArray, Region, reading
 from scanfold.io.labels import Contents, Signal, default_detector, default_dims, fill_dims
-from scanfold.io.listing import ArrayInfo, choose, shown
+from scanfold.io.listing import ArrayInfo, named
 
 #: Axes that ImageJ and OME files declare.
 DECLARED = {"T": "time", "Z": "z", "C": "channel", "Y": "y", "X": "x"}
@@ -81,15 +81,7 @@ def contents(path: str, dataset: str | None, locking: bool | None) -> Contents:
         if Path(path).is_dir():
             return _folder(path)
         with tifffile.TiffFile(path) as file:
-            infos = _infos(file)
-            names = [i.name for i in infos]
-            if dataset is None:
-                name = names[0] if len(names) == 1 else choose(infos, path)
-            elif dataset in names:
-                name = dataset
-            else:
-                raise InputError(f"no series {dataset!r} in {path!r}; it has {shown(infos)}")
-            return _series(path, file, names.index(name))
+            return _series(path, file, int(named(_infos(file), path, dataset)))
 
 
 def _series(path: str, file: Any, number: int) -> Contents:

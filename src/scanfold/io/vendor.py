@@ -15,7 +15,7 @@ from scanfold.conventions import InputError, fingerprint
 from scanfold.io.arrays import FileArray, Region, reading
 from scanfold.io.hyperspy import from_axes
 from scanfold.io.labels import Contents, Coordinate, Signal, fill_dims
-from scanfold.io.listing import ArrayInfo, choose, shown
+from scanfold.io.listing import ArrayInfo, named
 
 #: What RosettaSciIO reads, by suffix; formats with a reader of ours and CSV are left out.
 SUFFIXES = frozenset(
@@ -115,14 +115,8 @@ def contents(path: str, dataset: str | None, locking: bool | None) -> Contents:
     """Open a file's metadata: axes with their names, units and scales become coordinates."""
     with reading(path, dataset):
         loaded, infos, mtime_ns = _open(path)
-        names = [i.name for i in infos]
-        if dataset is None:
-            name = names[0] if len(names) == 1 else choose(infos, path)
-        elif dataset in names:
-            name = dataset
-        else:
-            raise InputError(f"no signal {dataset!r} in {path!r}; it has {shown(infos)}")
-        number = names.index(name)
+        name = named(infos, path, dataset)
+        number = [i.name for i in infos].index(name)
         signal, info = loaded[number], infos[number]
         if not info.numeric or not info.shape or 0 in info.shape:
             raise InputError(f"signal {name!r} of {path!r} is {info.shape} {info.dtype}, which is no numeric scan")

@@ -18,11 +18,8 @@ from scanfold._paths import zarr_options
 from scanfold.conventions import InputError, is_url
 from scanfold.io import hyperspy
 from scanfold.io.arrays import FileArray, Region, reading
-from scanfold.io.labels import Contents, Coordinate, Signal, default_detector, detector_dims, fill_dims
+from scanfold.io.labels import MOST_COORDINATE, Contents, Coordinate, Signal, default_detector, detector_dims, fill_dims
 from scanfold.io.listing import ArrayInfo, choose, shown
-
-#: Coordinates are read when a store is opened, so its metadata may not claim one larger than this.
-MOST_COORDINATE = 2**28
 
 
 def store(path: str) -> Any:
