@@ -1,4 +1,4 @@
-"""What every room agrees on: dimension roles, variable specs, errors, provenance.
+"""What every room agrees on: dimension roles, variable specs, errors, configurations, provenance.
 
 An operation declares each variable once, as a `Var`; the spec then makes the
 output's attributes, checks inputs, and draws the reference table.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import functools
 import hashlib
 import json
 import os
@@ -410,15 +409,10 @@ def describe_input(array: xr.DataArray) -> dict[str, Any]:
     return described
 
 
-@functools.cache
+@cache
 def versions() -> Mapping[str, str]:
     """Return the versions that the numbers of a run depend on."""
-    return {name: _version(name) for name in ("scanfold", "numpy", "scipy", "numba", "lmfit")}
-
-
-@cache
-def _version(name: str) -> str:
-    return metadata.version(name)
+    return {name: metadata.version(name) for name in ("scanfold", "numpy", "scipy", "numba", "lmfit")}
 
 
 def record(operation: str, inputs: Mapping[str, xr.DataArray], options: Mapping[str, Any], **more: Any) -> str:

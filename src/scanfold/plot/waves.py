@@ -11,6 +11,7 @@ import xarray as xr
 
 from scanfold.conventions import InputError, InputTypeError, primary
 from scanfold.plot.axes import given_or_new
+from scanfold.plot.colours import SEQUENTIAL, grey_map
 from scanfold.plot.positions import plain
 
 _Array = npt.NDArray[np.float64]
@@ -154,14 +155,13 @@ def patterns(scan: xr.Dataset | xr.DataArray, numbers: Sequence[int] | None = No
 
 
 def _draw(figure: Any, images: Sequence[_Array], places: Sequence[dict[Any, int]], norm: Any, label: str) -> None:
-    from matplotlib import colormaps
-
     columns = min(len(images), 6)
     axes = figure.subplots(-(-len(images) // columns), columns, squeeze=False).ravel()
-    colours = colormaps["viridis"].with_extremes(bad=colormaps["viridis"](0.0))  # no photon: the darkest
+    cmap = grey_map(SEQUENTIAL)
+    cmap = cmap.with_extremes(bad=cmap(0.0))  # no photon: the darkest
     shown = None
     for ax, image, place in zip(axes, images, places, strict=False):
-        shown = ax.imshow(np.ma.masked_less_equal(image, 0), norm=norm, cmap=colours, interpolation="nearest")
+        shown = ax.imshow(np.ma.masked_less_equal(image, 0), norm=norm, cmap=cmap, interpolation="nearest")
         ax.set_title(", ".join(f"{d} {n}" for d, n in place.items()), fontsize="small")
         ax.set(xticks=[], yticks=[])
     for ax in axes[len(images) :]:

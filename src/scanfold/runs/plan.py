@@ -200,8 +200,9 @@ class Scan:
             keys = tuple(key for key, _, _ in parts)
             index, source = parts[0][0][1 : 1 + ndim], parts[0][1][:ndim]
             shape = tuple(int(chunks[a][i]) for a, i in enumerate(index))
-            corners = [np.ravel_multi_index([c(s) for s in source], shape) for c in (_first, _last)]
-            pieces.append(Piece(keys, shape, (int(corners[0]), int(corners[1]) + 1)))
+            first = np.ravel_multi_index([s.start for s in source], shape)
+            last = np.ravel_multi_index([s.stop - 1 for s in source], shape)
+            pieces.append(Piece(keys, shape, (int(first), int(last) + 1)))
         return tuple(pieces)
 
     def _aligned(self, group: Group) -> bool:
@@ -215,14 +216,6 @@ class Scan:
     def middle(self, number: int) -> Block:
         """Return the block in the middle of a group, for a trial."""
         return self.block(".".join(map(str, (number, *(n // 2 for n in self.grid(self.groups[number]))))))
-
-
-def _first(s: slice) -> int:
-    return int(s.start)
-
-
-def _last(s: slice) -> int:
-    return int(s.stop) - 1
 
 
 def cells(ds: xr.Dataset) -> list[Group]:

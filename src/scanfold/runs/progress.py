@@ -6,8 +6,8 @@ import html
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 #: Seconds between two lines in a log, and between two looks of a notebook's bar.
@@ -108,7 +108,9 @@ class Progress:
     def tick(self) -> None:
         """Show where the run is, if it is time to."""
         if self._bar is not None:
-            self._bar.update(self._task, completed=self.done, speed=f"{self.rate:,.0f}/s {self.tally}")
+            self._bar.update(
+                self._task, total=self.total, completed=self.done, speed=f"{self.rate:,.0f}/s {self.tally}"
+            )
         elif self.show and time.monotonic() - self.printed > (PERIOD if self._cell is None else GLANCE):
             self.printed = time.monotonic()
             if self._cell is None:
@@ -143,8 +145,16 @@ def _in_notebook() -> bool:
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
-def while_computing(show: bool) -> AbstractContextManager[Any]:
-    """Return a context in which what Dask's own schedulers compute to memory shows a bar, if it is to be shown."""
-    from dask.diagnostics import ProgressBar
+@contextmanager
+def while_computing(show: bool) -> Iterator[None]:
+    """Show how far Dask's own schedulers are, which compute to memory, if it is to be shown."""
+    from dask.callbacks import Callback
 
-    return ProgressBar() if show else nullcontext()  # type: ignore[no-untyped-call]
+    with Progress(show, 0, {}, "compute", "tasks") as progress:
+
+        def start(graph: Any, state: Mapping[str, Any]) -> None:
+            progress.total += len(state["ready"]) + len(state["waiting"])
+
+        with Callback(start_state=start, posttask=lambda *task: progress.advance({"positions": 1})):
+            yield
+    progress.say(progress.summary())
