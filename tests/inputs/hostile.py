@@ -44,9 +44,9 @@ class HostileTrial:
         """Load what reading needs."""
         from scanfold.cli import models, options
         from scanfold.detectors import labels
+        from scanfold.fitting import registry
 
-        models.model_classes()
-        del labels, options
+        del labels, models, options, registry
         shutil.rmtree(folder / "bad", ignore_errors=True)
         (folder / "bad").mkdir()
 
