@@ -63,10 +63,12 @@ print(result)
 print(result.summary().head())
 
 # %%
-figure, axes = plt.subplots(1, 3, figsize=(14, 3.6), layout="constrained")
-data.plot_map(1.5, 4.5, ax=axes[0])
+figure, axes = plt.subplots(1, 3, figsize=(15, 3.8), layout="constrained", width_ratios=[3, 4, 4])
+result.plot((3, 18), ax=axes[0])
 result.plot_parameter_map("thickness", ax=axes[1], vmin=0, vmax=1.4)
 result.plot_parameter_map("thickness", plot_errors=True, ax=axes[2])
+for ax in axes[1:]:
+    ax.set(xlabel="x [pixel]", ylabel="y [pixel]")
 off = np.abs(result.fits["thickness"].values - truth)
 print(f"median difference from the truth: {np.median(off):.3f} cm")
 

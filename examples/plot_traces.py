@@ -73,15 +73,14 @@ print(f"R² > 0.9 with the wrong model: {other.quality().shares['good']:.0f} %")
 print(traces.compare_models(run, other)["best"].value_counts())
 
 # %%
-figure, axes = plt.subplots(1, 3, figsize=(15, 4.5), layout="constrained")
-traces.quality_chart(run.results, ax=axes[0])
-traces.parameter_histogram(run.results, "delta", query="r_squared > 0.9", ax=axes[1])
-traces.position_scatter(run.results, "ktl", query="r_squared > 0.9", ax=axes[2])
-cell = run.plot_trace("fov_2.csv", "fov_002_cell_7")
+figure = plt.figure(figsize=(15, 4.5), layout="constrained")
+left, middle, right = figure.subfigures(1, 3)
+run.plot_trace("fov_2.csv", "fov_002_cell_7", axes=left.subplots(2, 1, sharex=True, height_ratios=[3, 1]))
+traces.quality_chart(run.results, ax=middle.subplots())
+traces.position_scatter(run.results, "ktl", query="r_squared > 0.9", ax=right.subplots())
 
 # %%
 output = os.environ.get("SCANFOLD_EXAMPLES_OUTPUT")
 if output:
-    figure.savefig(Path(output) / "traces_quality.png", dpi=100)
-    cell.savefig(Path(output) / "traces_cell.png", dpi=100)
+    figure.savefig(Path(output) / "traces.png", dpi=80)
     run.export_plots(output)

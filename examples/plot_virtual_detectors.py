@@ -68,21 +68,22 @@ print(f"error of the field in the disc: {float(volts['Ex_stderr'].sel(detector='
 # %%
 true = -96.28 * (field[..., 1] - np.median(field[..., 1]))
 shown = {"the true field": true} | {n: volts["Ex"].sel(detector=n) for n in ("disc", "union_response", "adaptive")}
-figure, axes = plt.subplots(2, 4, figsize=(13, 6), layout="constrained")
+k = [float(tmpl[d][i]) for d, i in (("kx", 0), ("kx", -1), ("ky", -1), ("ky", 0))]
+figure, axes = plt.subplots(2, 4, figsize=(13, 6.2), layout="constrained", sharex="row", sharey="row")
 for ax, label in zip(axes[0], tmpl["cluster"].values, strict=True):
-    ax.imshow(tmpl["template"].sel(cluster=label), cmap="RdBu_r", vmin=-0.05, vmax=0.05)
-    ax.contour(gates["gate"].sel(cluster=label), levels=[0.5], colors="black", linewidths=0.8)
-    ax.set_title(f"template and gate {label}")
+    template = ax.imshow(tmpl["template"].sel(cluster=label), cmap="RdBu_r", vmin=-0.05, vmax=0.05, extent=k)
+    ax.contour(tmpl["kx"], tmpl["ky"], gates["gate"].sel(cluster=label), levels=[0.5], colors="black", linewidths=0.8)
+    ax.set(title=f"template and gate {label}", xlabel="kx [1/Å]")
 for ax, (name, values) in zip(axes[1], shown.items(), strict=True):
     image = ax.imshow(values, cmap="RdBu_r", vmin=-120, vmax=120)
-    ax.set_title(f"Ex: {name}")
-figure.colorbar(image, ax=axes[1], label="projected field (V)")
-for ax in axes.flat:
-    ax.set_xticks([])
-    ax.set_yticks([])
+    ax.set(title=f"Ex: {name}", xlabel="x [position]")
+axes[0, 0].set_ylabel("ky [1/Å]")
+axes[1, 0].set_ylabel("y [position]")
+figure.colorbar(template, ax=axes[0], label="contrast of the cluster")
+figure.colorbar(image, ax=axes[1], label="projected field [V]")
 
 # %%
 output = os.environ.get("SCANFOLD_EXAMPLES_OUTPUT")
 if output:
-    figure.savefig(Path(output) / "virtual_detectors.png", dpi=100)
+    figure.savefig(Path(output) / "virtual_detectors.png", dpi=80)
 plt.close("all")
