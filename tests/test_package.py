@@ -103,6 +103,68 @@ def test_the_lines_of_the_readme_on_virtual_detectors_run(tmp_path, monkeypatch)
     assert names["field"]["Ex"].sel(detector="disc").shape == (8, 8)
 
 
+def run_lines(mark: str, replaced: dict[str, str]) -> dict[str, object]:
+    """Run the lines of the README that have a mark, with some numbers made smaller, and return their names."""
+    (lines,) = (block for block in blocks("python") if mark in block)
+    for large, small in replaced.items():
+        assert large in lines
+        lines = lines.replace(large, small)
+    names: dict[str, object] = {"sf": sf}
+    exec(compile(lines, "README.md", "exec"), names)
+    return names
+
+
+def test_the_lines_of_the_readme_on_bragg_edges_run(tmp_path, monkeypatch):
+    pytest.importorskip("NCrystal", reason="cross sections need NCrystal")
+    import numpy as np
+    import pandas as pd
+
+    from scanfold import bragg
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "imaging").mkdir()
+    iron = bragg.TransmissionModel(bragg.CrossSection(iron="Fe_sg229_Iron-alpha"), vary_basic=True)
+    channel = np.arange(1, 1201)
+    wavelength = 3956.034 * 10e-6 * channel / 9
+    transmission = np.ones(channel.size)
+    transmission[300:] = iron.evaluate({"thickness": 0.8}, wavelength[300:])
+    rng = np.random.default_rng(2)
+    for x, y in np.ndindex(2, 2):
+        for name, expected in (("signal", 3000 * transmission), ("ob", np.full(channel.size, 3000.0))):
+            table = pd.DataFrame({"stack": channel, "counts": rng.poisson(expected)})
+            table.to_csv(f"imaging/{name}_x{x}_y{y}.csv", index=False)
+    names = run_lines("bragg.Data.from_grouped(", {})
+    np.testing.assert_allclose(names["result"].fits["thickness"], 0.8, atol=0.03)
+    assert len(bragg.GroupedFitResult.load("imaging_results.zarr").indices) == 4
+
+
+def test_the_lines_of_the_readme_on_traces_run(tmp_path, monkeypatch):
+    import numpy as np
+    import pandas as pd
+
+    from scanfold import traces
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiment").mkdir()
+    minutes = np.arange(120) * 10.0
+    model = traces.get_model("maturation")
+    curve = model.function(minutes / 60, **{**model.defaults, "t0": 1.0, "ktl": 1000.0, "km": 1.28, "delta": 0.1})
+    noise = np.random.default_rng(6).normal(0, 0.02 * curve.max(), (3, minutes.size))
+    table = pd.DataFrame({"time": minutes, **{str(i): curve + noise[i] for i in range(3)}})
+    Path("experiment/cells.csv").write_text("# Time units: min\n" + table.to_csv(index=False))
+    names = run_lines("traces.fit_folder(", {})
+    np.testing.assert_allclose(names["run"].fits["delta"], 0.1, rtol=0.5)
+
+
+def test_the_lines_of_the_readme_on_ptychography_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    smaller = {"lines(392": "lines(160", "100_000": "300", "nsamples=512": "nsamples=64", "guard=60.0": "guard=8.0"}
+    names = run_lines("grouping.iter_batches(", smaller)
+    assert names["plan"].sizes["group"] == 64
+    batch = next(iter(names["batches"]))
+    assert batch["diffraction"].shape[1:] == (64, 64, 4)
+
+
 def test_the_readme_names_every_status():
     table = set(re.findall(r"^\| `(\w+)` \|", README, re.M))
     assert table == set(STATUS)

@@ -151,4 +151,4 @@ def test_a_notebook_shows_the_explorer(tmp_path: Path):
     (shown,) = [o.data for o in book.cells[0].outputs if o.output_type == "execute_result"]
     assert "data-root-id" in shown["text/html"]
     pages = " ".join(o.get("data", {}).get("text/html", "") for o in book.cells[0].outputs)
-    assert not re.search(r'(src|href)=.?http', pages)  # what it needs is in the notebook
+    assert not re.search(r"(src|href)=.?http", pages)  # what it needs is in the notebook
