@@ -23,7 +23,7 @@ import xarray as xr
 from .jobs import Job
 
 #: Seconds that anything may take here; all of it takes a few on a free machine.
-LIMIT = 180.0
+LIMIT = 420.0
 
 
 @dataclass

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from runs import toys
 from zarr.codecs import ZstdCodec
 
 import scanfold as sf
@@ -213,12 +217,30 @@ JOBS: Mapping[str, Job] = {
 }
 
 
-def _run_slow(folder: Path) -> Any:
-    from runs import toys
-
-    maps = toys.maps(toys.scan(96, 96, y=2, x=96), toys.Kernel(delay=0.002), gil=True)
+def _run_slow(sides: tuple[int, int], folder: Path) -> Any:
+    maps = toys.maps(toys.scan(*sides, y=2, x=sides[1]), toys.Kernel(delay=0.002), gil=True)
     return sf.save(maps, folder / "out.zarr", progress=False)
 
 
-#: 9,216 positions of 2 ms each, by a kernel that holds the interpreter: it asks for processes of its own.
-SLOW = Job("slow", write, _run_slow)
+#: Positions of 2 ms each, by a kernel that holds the interpreter: it asks for processes of its own. 9,216, and 36,864.
+SLOW = Job("slow", write, partial(_run_slow, (96, 96)))
+LONG = Job("long", write, partial(_run_slow, (192, 192)))
+
+
+class Fatal(toys.Kernel):
+    """A kernel that ends its worker at two positions: one is a segmentation fault, one takes 2 GiB and keeps it."""
+
+    def _misbehave(self, number: int) -> None:
+        if number == 2:
+            ctypes.string_at(0)
+        if number == 5:
+            held = np.ones(2**28)
+            time.sleep(10)  # a worker looks after its memory now and then
+            del held
+
+
+def _run_fatal(folder: Path) -> Any:
+    return sf.save(toys.maps(toys.scan(3, 4, y=1, x=4), Fatal(), gil=True), folder / "out.zarr", progress=False)
+
+
+FATAL = Job("fatal", write, _run_fatal)

@@ -62,6 +62,8 @@ def _without_collection() -> Iterator[None]:
 def prologues(graph: Mapping[Any, GraphNode], keys: Iterable[Any]) -> list[str]:
     """Return the prologue keys that some keys need, each after those it depends on itself."""
     ordered: list[str] = []
+    if not any(isinstance(key, str) and key.startswith(_apply.PROLOGUE) for key in graph):
+        return ordered
     seen: set[Any] = set()
     # Depth first without recursion: a key is listed when it is left, after everything below it.
     stack = [(key, False) for key in keys]

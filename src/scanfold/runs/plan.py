@@ -108,6 +108,11 @@ class Scan:
         lazy = [str(n) for n, v in self.ds.variables.items() if v.chunks is not None]
         return graphs.materialise(self.ds, lazy) if lazy else {}
 
+    @property
+    def positions(self) -> int:
+        """How many positions all blocks have."""
+        return sum(math.prod(self.ds.sizes[d] for d in group.dims) for group in self.groups)
+
     def keys(self, name: str) -> list[Any]:
         """Return all keys of a variable."""
         data = self.ds.variables[name].data
@@ -359,6 +364,23 @@ def _split(cell: Sequence[int], sizes: Sequence[int], cost: Mapping[str, float],
         if shape[axis] > 1:
             break
     return shape
+
+
+def require_whole_chunks(groups: Sequence[Group], sizes: Mapping[Any, int]) -> None:
+    """Raise unless every block is of whole chunks of the store: two blocks must never write to one chunk.
+
+    Raises
+    ------
+    InputError
+        Naming the dimension, the block and the chunk.
+    """
+    for group in groups:
+        for dim, block, chunk in zip(group.dims, group.block, group.chunks, strict=True):
+            if block < 1 or chunk < 1 or (block % chunk and block < sizes[dim]):
+                raise InputError(
+                    f"blocks of {block} along {dim!r} are not of whole chunks of {chunk}: two blocks would write to "
+                    "one chunk. Pass resume=False to start over, with a plan that is made anew"
+                )
 
 
 def _require_memory(group: Group, needed: float, memory: float) -> None:

@@ -18,7 +18,7 @@ from scanfold.runs.workers import Workers
 #: Blocks submitted for each worker thread.
 IN_FLIGHT = 4
 #: How often a block is tried again: after trouble with files, after other exceptions, after lost workers.
-RETRIES = {"io": 2, "other": 1, "lost": 20}
+RETRIES = {"io": 5, "other": 1, "lost": 20}
 #: Deaths while a block runs that condemn it to be halved; and those of one that cannot be halved.
 DEATHS, DEATHS_WHOLE = 2, 6
 #: Deaths after which what is left of a block is condemned as it stands; and a run of which nothing was ever finished.

@@ -183,7 +183,7 @@ def _compute(
         kept = {}
     ledger.prepare()
     scan = plan.Scan(ds, plan.cells(ds), str(ledger.store), kept.get("run") or uuid.uuid4().hex)
-    total = sum(positions for _, positions in scan.names())
+    total = scan.positions
     releases_gil = bool(conventions.provenance(ds).get("releases_gil", True))
     with find_workers(total, releases_gil) as workers:
         try:
@@ -191,8 +191,10 @@ def _compute(
             _prologue(scan, ledger, workers)
             if kept:
                 scan.groups = plan.from_json(kept["plan"])
+                plan.require_whole_chunks(scan.groups, ds.sizes)
             else:
                 scan.groups = list(groups) if groups is not None else _fit(scan, workers, label if show else None)
+                plan.require_whole_chunks(scan.groups, ds.sizes)
                 with writing(ledger.folder):
                     create(ds, scan.groups, ledger.store, compress=compress)
                 content = {"run": scan.run, "identity": work, "plan": plan.to_json(scan.groups), "ready": True}

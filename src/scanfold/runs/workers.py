@@ -19,6 +19,8 @@ from scanfold.runs.worker import limit_libraries, single_threaded_libraries
 
 #: Seconds without any worker after which a run gives up, and with too few after which they are asked for again.
 PATIENCE, RESCALE = 60.0, 5.0
+#: Seconds that the first worker process of a cluster of our own may take to come up.
+STARTING = 45.0
 #: Silence after which a worker of a cluster of our own is taken for dead.
 TTL = "60s"
 #: Bytes that a worker process takes before any data.
@@ -203,7 +205,7 @@ class Cluster:
             self._complete = now
         elif self._cluster is not None and now - self._complete > RESCALE:
             self._complete = now
-            self._replace_lost()
+            _replace_lost(self._cluster)
         if now - self._last_seen > PATIENCE:
             raise RunError(
                 f"no worker for {PATIENCE:.0f} s; see to the cluster, then run the same lines again: "
@@ -218,13 +220,6 @@ class Cluster:
         if not restarts:
             return "the kernel ended the process, or the system did for want of memory"
         return f"{len(restarts)} were ended because they held more than the {self._limit / 2**20:.0f} MiB they may"
-
-    def _replace_lost(self) -> None:
-        # Workers that died while starting stay in the cluster's books, which keeps it from starting others.
-        for name, worker in list(self._cluster.workers.items()):
-            if worker.status.name in ("closed", "failed"):
-                self._cluster.workers.pop(name, None)
-        self._cluster.scale(len(self._cluster.worker_spec))  # as many as it was asked for last
 
     @contextmanager
     def _connected(self) -> Iterator[None]:
@@ -246,6 +241,14 @@ class Cluster:
         with suppress(RunError), self._connected():
             self._client.cancel(list(self._futures.values()), force=True)
         self._futures.clear()
+
+
+def _replace_lost(cluster: Any) -> None:
+    # Workers that died while starting stay in the cluster's books, which keeps it from starting others.
+    for name, worker in list(cluster.workers.items()):
+        if worker.status.name in ("closed", "failed"):
+            cluster.workers.pop(name, None)
+    cluster.scale(len(cluster.worker_spec))  # as many as it was asked for last
 
 
 def _restorable(cluster: Any) -> Any:
@@ -330,18 +333,25 @@ def local_cluster(workers: int, memory: int | None = None) -> Iterator[tuple[Any
                 Client(cluster, set_as_default=False) as client,
             ):
                 cluster.scale(workers)
-                _wait_for_one(client)
+                _wait_for_one(client, cluster)
                 _restore(environment)
                 yield client, cluster
         finally:
             _restore(environment)  # nannies set variables again whenever they start a worker
 
 
-def _wait_for_one(client: Any) -> None:
-    try:
-        client.wait_for_workers(1, timeout=PATIENCE)
-    except TimeoutError:
-        raise RunError(f"no worker process came up within {PATIENCE:.0f} s; `scanfold doctor` may tell why") from None
+def _wait_for_one(client: Any, cluster: Any) -> None:
+    begun = time.monotonic()
+    while True:
+        try:
+            client.wait_for_workers(1, timeout=RESCALE)
+            return
+        except TimeoutError:
+            if time.monotonic() - begun > STARTING:
+                raise RunError(
+                    f"no worker process came up within {STARTING:.0f} s; `scanfold doctor` may tell why"
+                ) from None
+            _replace_lost(cluster)
 
 
 def _restore(environment: dict[str, str]) -> None:
