@@ -315,7 +315,12 @@ def local_cluster(workers: int, memory: int | None = None) -> Iterator[tuple[Any
     from distributed import Client, LocalCluster
     from distributed.system import MEMORY_LIMIT
 
-    settings = {"distributed.scheduler.worker-ttl": TTL, "distributed.scheduler.allowed-failures": 20}
+    settings = {
+        "distributed.scheduler.worker-ttl": TTL,
+        "distributed.scheduler.allowed-failures": 20,
+        # Every process keeps samples of itself, two a second: of five minutes, not of an hour, in which memory grows.
+        "distributed.admin.system-monitor.log-length": 600,
+    }
     environment = dict(os.environ)
     with _hidden_main(), dask.config.set(settings):
         try:
