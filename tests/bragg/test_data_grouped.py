@@ -228,6 +228,11 @@ def test_a_stack_with_one_open_beam_indices_and_a_query():
     two = bragg.Data.from_grouped(frames, level(1000), indices=["(0,0)", (3, 4)])
     assert two.indices == ["(0,0)", "(3,4)"]
     np.testing.assert_allclose(transmission(two, (3, 4)), stack()[:, 3, 4] / level(1000))
+    wavelength = np.linspace(1, 5, len(level(1000)))
+    beam = xr.DataArray(level(1000), dims="wavelength", coords={"wavelength": wavelength})
+    labelled = frames.rename(tof="wavelength").assign_coords(wavelength=wavelength)
+    same = bragg.Data.from_grouped(labelled, beam, indices=[(3, 4)])
+    np.testing.assert_allclose(transmission(same, (3, 4)), stack()[:, 3, 4] / level(1000))
 
 
 def test_stacks_that_do_not_fit_are_refused():

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import dask.array as da
+import lmfit
 import numpy as np
 import pytest
 import xarray as xr
 
-from scanfold import _apply, runs
+import scanfold as sf
+from scanfold import _apply, conventions, detectors, grouping, ptycho, runs, traces
 from scanfold.runs import plan
+
+from .jobs import RINGS
 
 pytestmark = [pytest.mark.matrix, pytest.mark.trial]
 
@@ -84,16 +91,22 @@ def test_frames_become_spectra(tmp_path, note):
     np.testing.assert_array_equal(saved[:, 700, 300], np.arange(1024, dtype="f4") + 300)
 
 
-def test_maps_are_made_of_it(tmp_path, note, monkeypatch):
-    """The same scan: maps, within 1.2 times the projected memory."""
-    projected: list[float] = []
+@pytest.fixture
+def projected(monkeypatch) -> list[float]:
+    """Return the bytes that plans project for their blocks, as they are made."""
+    found: list[float] = []
     predict = plan.predict
 
     def noted(scan, number, fitted, cost, threads):
-        projected.append(cost["peak"] + plan._bytes(scan.ds, fitted))
+        found.append(cost["peak"] + plan._bytes(scan.ds, fitted))
         return predict(scan, number, fitted, cost, threads)
 
     monkeypatch.setattr(plan, "predict", noted)
+    return found
+
+
+def test_maps_are_made_of_it(tmp_path, note, projected):
+    """The same scan: maps, within 1.2 times the projected memory."""
     spectra = scan(((1024,), (64,) * 16, (128,) * 8)).transpose("y", "x", "energy")
     top = _apply.apply_kernel(
         lambda block: block.max(-1)[:, None], spectra, core_dims=[["energy"]], output={"value": 1}, token="max"
@@ -101,3 +114,111 @@ def test_maps_are_made_of_it(tmp_path, note, monkeypatch):
     with small_workers(note, projected):
         saved = runs.save(top.isel(value=0).to_dataset(name="top"), tmp_path / "a.zarr", progress=False)
     np.testing.assert_array_equal(saved["top"][5], np.arange(1024.0) + 1023)
+
+
+#: Bytes that go in, or come out: 5 times the memory of the workers.
+SIZE = 4 * 2**30
+
+
+def made(values: np.ndarray, shape: tuple[int, ...], chunks: tuple[int, ...], dims: tuple[str, ...]) -> xr.DataArray:
+    """Return a scan of zeros that holds some spectra, or frames, at the first position of every chunk."""
+
+    def chunk(block_info=None):
+        out = np.zeros([b - a for a, b in block_info[None]["array-location"]], values.dtype)
+        out[(0,) * (out.ndim - values.ndim)] = values
+        return out
+
+    regular = tuple((c,) * (n // c) for n, c in zip(shape, chunks, strict=True))
+    data = da.map_blocks(chunk, chunks=regular, dtype=values.dtype, meta=np.empty((0,) * len(shape), values.dtype))
+    return xr.DataArray(data, dims=dims, name="counts")
+
+
+def _fit(folder: Path) -> None:
+    points = np.linspace(0, 10, 1024)
+    spectrum = (30 + 200 * np.exp(-((points - 5) ** 2) / 0.5)).round().astype("f4")
+    rows = SIZE // (1024 * 1024 * 4)
+    scan = made(spectrum, (rows, 1024, 1024), (1, 1024, 1024), ("y", "x", "energy")).assign_coords(energy=points)
+    model = lmfit.models.GaussianModel() + lmfit.models.ConstantModel()
+    fits = sf.fit(scan, model, {"c": 30, "sigma": 0.5}, dim="energy", weights="counts", guess="params")
+    saved = sf.save(fits.assign_coords(energy=points), folder / "out.zarr", progress=False)
+    good = conventions.flags(saved["status"])["converged"]
+    assert (saved["status"][:, 0] == good).all()
+    assert (saved["status"][:, 1:] != good).all()
+
+
+def _bragg(folder: Path) -> None:
+    from scanfold import bragg
+
+    wavelength = np.linspace(1.5, 5, 512)
+    model = bragg.TransmissionModel(bragg.CrossSection(iron="Fe_sg229_Iron-alpha"), vary_basic=True)
+    curve = model.evaluate({}, wavelength, flight_path=9.0, bin_width=wavelength[1] - wavelength[0])
+    spectrum = np.random.default_rng(1).poisson(1000 * curve).astype("uint16")
+    rows = SIZE // (1024 * 512 * 2)
+    scan = made(spectrum, (rows, 1024, 512), (8, 1024, 512), ("y", "x", "wavelength"))
+    beam = xr.DataArray(np.full(512, 1000.0), dims="wavelength", coords={"wavelength": wavelength})
+    data = bragg.Data.from_grouped(scan.assign_coords(wavelength=wavelength), beam, L=9.0, tstep=1e-5)
+    found: Any = model.fit(data, wlmin=1.5, wlmax=5.0, likelihood="poisson").save(folder / "out.zarr")
+    status = getattr(found, "fits", found)["status"]
+    good = conventions.flags(status)["converged"]
+    assert (status[::8, 0] == good).all()
+    assert (status[:, 1:] != good).all()
+
+
+def _traces(folder: Path) -> None:
+    times = np.arange(2000) / 4.0
+    cell = 500 * np.exp(-times * 0.1) + 20
+    content = "time," + ",".join(map(str, range(400))) + "\n"
+    zeros = ",0.00000000000000" * 399
+    content += "".join(f"{t},{v:.6g}{zeros}\n" for t, v in zip(times, cell, strict=True))
+    first = folder / "source.0000.csv"
+    first.write_text(content)
+    count = SIZE // first.stat().st_size + 1
+    for number in range(1, count):
+        os.link(first, folder / f"source.{number:04}.csv")  # one file under many names
+    (folder / "out").mkdir()
+    run = traces.fit_folder(folder, traces.FittingRequest("maturation"), out=folder / "out", progress=False)
+    assert not run.failures
+    assert len(list((folder / "out").glob("*.csv"))) == count
+
+
+def _gather(folder: Path) -> None:
+    rng = np.random.default_rng(3)
+    frames = made(np.full((64, 64), 7, "f4"), (600, 64, 64), (20, 64, 64), ("position", "ky", "kx"))
+    y, x = rng.uniform(0, 100, (2, 600))
+    scan = frames.assign_coords(position_y=("position", y), position_x=("position", x))
+    groups = SIZE // (4 * 64 * 64 * 4)
+    planned = grouping.plan_groups(scan, nsamples=groups, gridsize=2, enable_oversampling=True, K=12, seed=4)
+    gathered = grouping.gather(scan, planned, batch=64)
+    assert sum(v.nbytes for v in gathered.data_vars.values()) >= SIZE
+    sf.save(gathered, folder / "out.zarr", progress=False)
+
+
+def _simulate(folder: Path) -> None:
+    image, probe = ptycho.lines(256, seed=4, phase=True), ptycho.default_probe(64)
+    count = SIZE // (64 * 64 * 4)
+    sim = ptycho.generate_simulated_data(image.values, probe, n_images=count, nphotons=1e6, chunks=256, seed=7)
+    assert sum(v.nbytes for v in sim.data_vars.values()) >= SIZE
+    sf.save(sim, folder / "out.zarr", progress=False)
+
+
+def _polar_map(folder: Path) -> None:
+    ky, kx = np.mgrid[0:64, 0:64] - 31.5
+    disc = (1 + 30 / (1 + np.exp(2 * (np.hypot(ky, kx) - 10)))).round().astype("uint16")
+    rows = SIZE // (1024 * 64 * 64 * 2)
+    scan = made(disc, (rows, 1024, 64, 64), (1, 512, 64, 64), ("y", "x", "ky", "kx"))
+    labels = np.arange(rows * 1024).reshape(rows, 1024) // 160 % 3
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        detectors.polarisation_map(scan, labels, RINGS, folder / "out", progress=False)
+
+
+LARGE = {
+    "fit": _fit, "bragg": _bragg, "traces": _traces, "gather": _gather, "simulate": _simulate, "polar-map": _polar_map,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_job_of_five_times_the_memory(name, tmp_path, note, projected):
+    """Input, or output, of 5 times the memory of two workers: none killed, no spill, peak ≤ 1.2 × the projection."""
+    with small_workers(note, projected):
+        LARGE[name](tmp_path)

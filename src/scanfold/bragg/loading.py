@@ -174,7 +174,7 @@ def _shared(source: Tables, role: str) -> xr.DataArray:
         raise InputError(f"{role} is {len(source.items)} spectra, and signal is a stack; pass one for all, or a stack")
     item = source.items[0]
     if isinstance(item, xr.DataArray):
-        return item.rename({item.dims[0]: "tof"}).drop_vars(list(item.coords))
+        return item.drop_vars(list(item.coords)).rename({item.dims[0]: "tof"})
     return xr.DataArray(one(item, role)[1][0], dims="tof")
 
 
