@@ -29,6 +29,10 @@ dims = ("position", "wavelength")
 counts = xr.Dataset({"signal": (dims, signal), "openbeam": (dims, open_beam)}, coords=axis)
 data = bragg.Data.from_dataset(counts, L=9)
 
+# %% [markdown]
+# Thickness, norm and the lattice parameter of each spectrum. The errors that the fits give should be the differences
+# from the truth.
+
 # %%
 result = model.fit(data, wlmin=1.49, wlmax=5.01)
 fitted = result.compute()
