@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from .odd import WORD, Drawn, either
 
 #: Files that are spoken of, and where outputs go; put() makes paths of both.
-FILES = ("subject.npy", "labels.npy", "frames.npy", "traces.csv", "signal.csv", "ob.csv", "run.npz", "config.yaml")
+FILES = ("subject.npy", "frames.npy", "traces.csv", "signal.csv", "ob.csv", "run.npz", "config.yaml")
 OUT = st.sampled_from(("made.zarr", "made", "made.npz", "made.json", "subject.npy", "nowhere/made"))
 #: What a command takes for none of its options. A path that leads out of the folder is not one: it may be written to.
 ODD = either(
@@ -87,9 +87,10 @@ COMMANDS: dict[str, tuple[dict[str, Drawn], dict[str, Drawn], tuple[str, ...]]] 
          "--no-patches": FLAG, **CLUSTER},
         (),
     ),
+    # with labels that fit it would draw for half a minute
     "polar-map": (
-        {"--data": _of("frames.npy"), "--labels": _of("labels.npy"), "--out": OUT},
-        {"--scan-shape": st.just(("3", "4")), "--config": _of("config.yaml"), "--clusters": _of("2"),
+        {"--data": _of("frames.npy"), "--labels": _of("subject.npy", "nothing.npy"), "--out": OUT},
+        {"--scan-shape": st.just(("3", "4")), "--config": _of("config.yaml"), "--clusters": _of("0", "1"),
          "--chunks": NUMBERS, "--known-spacing": NUMBERS, "--device": _of("cpu"), "--dset": _of("x"),
          "--help-config": FLAG, **CLUSTER},
         (),
@@ -117,6 +118,20 @@ RIGHT = [
     ["simulate", "--n-images", "2", "--N", "8", "--size", "40", "--out", "made.zarr", "--no-progress"],
     ["group", "run.npz", "--nsamples", "2", "--gridsize", "2", "--out", "made.zarr", "--no-progress"],
     ["traces", "traces.csv", "--model", "trivial", "--out", "made", "--no-progress"],
+    [
+        "bragg",
+        "--signal",
+        "signal.csv",
+        "--openbeam",
+        "ob.csv",
+        "--material",
+        "Fe_sg229_Iron-alpha",
+        "--rebin",
+        "tof=9",
+        "--out",
+        "made.zarr",
+        "--no-progress",
+    ],
 ]
 
 
@@ -125,7 +140,6 @@ def put(folder: Path, argv: list[str]) -> list[str]:
     rng = np.random.default_rng(0)
     np.save(folder / "subject.npy", rng.poisson(9, (3, 4, 5)))
     np.save(folder / "frames.npy", rng.poisson(9, (3, 4, 16, 16)))
-    np.save(folder / "labels.npy", np.arange(12) % 2)
     np.savez(folder / "run.npz", diff3d=np.ones((20, 4, 4), "f4"), xcoords=rng.uniform(0, 50, 20),
              ycoords=rng.uniform(0, 50, 20))  # fmt: skip
     rows = "\n".join(f"{t},{10 * (1 - np.exp(-t / 4)):.4f},{t}" for t in range(12))

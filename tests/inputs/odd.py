@@ -112,10 +112,10 @@ def changed(draw: Callable[[Drawn], Any], root: Any, values: Drawn) -> Any:
             key, parent = draw(st.sampled_from(_keys(node))), node
             node = parent[key]
         if key is None:
-            return draw(values)
+            return copy.deepcopy(draw(values))
         match draw(st.sampled_from(("put", "put", "put", "put", "drop", "rename"))):
             case "put":
-                parent[key] = draw(values)
+                parent[key] = copy.deepcopy(draw(values))
             case "drop":
                 del parent[key]
             case "rename" if isinstance(parent, dict):

@@ -173,7 +173,7 @@ def _drawn(name: str, said: Any, ask: Callable[[Any], dict[str, Any]], count: in
 def _tallied(
     name: str, said: Any, ask: Callable[[Any], dict[str, Any]], count: int, smallest: dict[str, dict[str, Any]]
 ) -> Tally | None:
-    tally, last = Tally(name), ("", {"": ""})
+    tally, last = Tally(name), ("", {})
 
     @settings(
         max_examples=count, deadline=None, database=None, derandomize=True, report_multiple_bugs=False,
@@ -192,6 +192,8 @@ def _tallied(
     try:
         attempt()
     except (Failed, Flaky):
+        if not last[0]:
+            raise
         smallest[last[0]] = last[1]
         return None
     return tally

@@ -84,7 +84,7 @@ def _numbers(value: object) -> list[float]:
 
 
 def _rotation(value: object) -> float | str:
-    return "auto" if value == "auto" else _number(value)
+    return "auto" if isinstance(value, str) and value == "auto" else _number(value)
 
 
 @dataclass(frozen=True)
