@@ -78,6 +78,8 @@ def fit_groups(
     InputError, InputTypeError
         Before any computing: data without what is needed, an empty window, unknown words.
     """
+    if not isinstance(method, str):
+        raise InputTypeError(f"method is {method!r}; expected a method of lmfit, rietveld or staged")
     dataset = _dataset(data)
     table = _parameters(model, params)
     style, chosen = _stages(model, table, method, stages)

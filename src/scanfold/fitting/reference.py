@@ -9,7 +9,7 @@ import lmfit
 import numpy as np
 from scipy.special import xlogy
 
-from scanfold.conventions import unknown
+from scanfold.conventions import require_word
 from scanfold.fitting._expression_kernels import RELATIVE_STEP
 from scanfold.fitting._lm_kernels import CONVERGED, FAILED, INVALID_MODEL, MAX_NFEV, TOO_FEW_POINTS
 from scanfold.fitting.compiled import empty_raw
@@ -27,8 +27,7 @@ def check_method(method: str) -> None:
     others = ("leastsq", "least_squares", "brute", "basinhopping", "ampgo", "emcee", "shgo", "dual_annealing")
     names = [*others, *SCALAR_METHODS]
     valid = [n for n in dict.fromkeys(names) if n not in ("brute", "emcee")]
-    if method not in valid:
-        raise unknown("method", method, valid)
+    require_word("method", method, valid)
 
 
 def _slopes(model: lmfit.Model) -> Any:
