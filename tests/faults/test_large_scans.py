@@ -188,7 +188,7 @@ def _gather(folder: Path) -> None:
     scan = frames.assign_coords(position_y=("position", y), position_x=("position", x))
     groups = SIZE // (4 * 64 * 64 * 4)
     planned = grouping.plan_groups(scan, nsamples=groups, gridsize=2, enable_oversampling=True, K=12, seed=4)
-    gathered = grouping.gather(scan, planned, batch=64)
+    gathered = grouping.gather(scan, planned, chunks=64)
     assert sum(v.nbytes for v in gathered.data_vars.values()) >= SIZE
     sf.save(gathered, folder / "out.zarr", progress=False)
 

@@ -358,7 +358,7 @@ def test_threads_read_the_same(tmp_path):
         return np.array_equal(lazy[i % 400], values[i % 400])
 
     with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(read, range(4000)))
+        assert all(pool.map(read, range(10_000)))
 
 
 def test_xarray_engine(nexus, data):

@@ -170,7 +170,11 @@ class Cluster:
         RunError
             Naming the paths, and the workers that do not see them or lack this package.
         """
+        from distributed.comm import CommClosedError
+
         answers = self._client.run(unseen, sorted(set(paths)), on_error="return")
+        # A worker that was lost just now tells nothing of the others.
+        answers = {w: answer for w, answer in answers.items() if not isinstance(answer, CommClosedError)}
         failed = [f"  {address}: {answer}" for address, answer in answers.items() if isinstance(answer, Exception)]
         if failed:
             raise RunError(
