@@ -23,9 +23,10 @@ from typing import Any
 ADDRESSES = 3 * 2**30
 #: What an input must not make a process do.
 WATCHED = {"pickle.find_class", "os.system", "subprocess.Popen", "os.exec", "os.fork", "socket.connect", "os.remove"}
-#: Whose classes dask itself pickles, to name the arrays of a graph, and runs, to send what lmfit fits.
+#: Whose classes dask itself pickles, to name the arrays of a graph, and runs, to send what lmfit fits; and numba, whose
+#: cache of compiled code is read when a kernel is first used.
 OWN = {"dask", "numpy", "xarray", "scanfold", "_operator", "functools", "pandas", "inputs", "rsciio", "lmfit",
-       "cloudpickle"}  # fmt: skip
+       "cloudpickle", "numba", "copyreg"}  # fmt: skip
 TOKENS = {
     ("builtins", name) for name in ("len", "NotImplemented", "Ellipsis", "object", "slice", "range", "complex", "set")
 }
