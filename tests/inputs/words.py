@@ -286,7 +286,7 @@ PLAN = {
     "policy": one("random", "nearest", "min_dist", "4_quadrant"), "include_seed": one(True, False),
     "disjoint": one(True, False), "max_radius": either(NUMBER), "enable_oversampling": one(True, False),
     "partition": one(None, np.arange(20) % 2), "n_subsample": one(None, 10), "subsample_seed": either(st.integers()),
-    "positions": one(np.arange(40.0).reshape(2, 20)), "order": one("tile", "plan"), "batch": one(None, 2),
+    "positions": one(np.arange(40.0).reshape(2, 20)), "order": one("tile", "plan"), "chunks": one(None, 2),
 }  # fmt: skip
 #: Each kernel of plans is compiled for one of these.
 PLANS = (
@@ -305,9 +305,9 @@ def _grouped(given: dict[Any, Any]) -> Any:
     scan = xr.Dataset(
         {"diffraction": (("position", "ky", "kx"), np.ones((20, 4, 4), "f4"))}, places, {"primary": "diffraction"}
     )
-    how = {"nsamples": 4, **{k: v for k, v in given.items() if k not in ("positions", "order", "batch")}}
+    how = {"nsamples": 4, **{k: v for k, v in given.items() if k not in ("positions", "order", "chunks")}}
     plan = grouping.plan_groups(given.get("positions", scan), **how)
-    return grouping.gather(scan, plan, **{k: given[k] for k in ("order", "batch") if k in given})
+    return grouping.gather(scan, plan, **{k: given[k] for k in ("order", "chunks") if k in given})
 
 
 def _result() -> Any:

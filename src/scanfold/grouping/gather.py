@@ -12,7 +12,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from scanfold._apply import apply_kernel, take_rows
-from scanfold.conventions import InputError, InputTypeError, Var, describe_input, primary, record, unknown
+from scanfold.conventions import InputError, InputTypeError, Var, describe_input, primary, record, require_word
 from scanfold.grouping._curve_kernels import along_curve, bits_for
 from scanfold.grouping.positions import MOST, NOMINAL, TRUE, scan_dims
 from scanfold.io.rows import Rows
@@ -80,8 +80,7 @@ def gather(
     frames = primary(scan)
     if not isinstance(plan, xr.Dataset) or "nn_indices" not in plan:
         raise InputTypeError(f"expected a plan of plan_groups, found {type(plan).__name__}")
-    if order not in ORDERS:
-        raise unknown("order", order, ORDERS)
+    require_word("order", order, ORDERS)
     holder = scan if isinstance(scan, xr.Dataset) else scan.to_dataset(name=frames.name or "diffraction")
     dims = scan_dims(holder) if TRUE[0] in holder.variables else (str(frames.dims[0]),)
     if missing := [d for d in dims if d not in frames.dims]:
