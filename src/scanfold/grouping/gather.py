@@ -14,6 +14,7 @@ import xarray as xr
 from scanfold._apply import apply_kernel, take_rows
 from scanfold.conventions import InputError, InputTypeError, Var, describe_input, primary, record, require_word
 from scanfold.grouping._curve_kernels import along_curve, bits_for
+from scanfold.grouping.options import whole
 from scanfold.grouping.positions import MOST, NOMINAL, TRUE, scan_dims
 from scanfold.io.rows import Rows
 from scanfold.io.views import Unfolded
@@ -94,7 +95,8 @@ def gather(
     chosen = _ordered(plan, holder, order, sizes)
     names = [n for n in (str(frames.name or "diffraction"), "Y") if n in holder]
     each = max(holder[n].nbytes for n in names) // max(1, count) * plan.sizes["channel"]
-    step = min(chunks or max(1, TARGET // max(1, each)), plan.sizes["group"])
+    asked = max(1, TARGET // max(1, each)) if chunks is None else whole("chunks", chunks)
+    step = min(asked, plan.sizes["group"])
     if chosen["nn_indices"].chunks is not None:  # once for all variables, so that their batches are the same
         chosen = chosen.chunk(group=step)
     out = xr.Dataset(coords=_coordinates(holder, chosen, sizes, step))
