@@ -135,6 +135,7 @@ def test_marks_blanks_and_gaps_are_read(tmp_path: Path):
         ("time;0;1\n0;1;2\n", "separated by ;"),
         ("time,0\n0,1,2,3\n1,2\n", "line 2: more fields than the 2 column names"),
         ("time,0\n0,1\n1,2,3\n", "line 3"),
+        ("time,0,1\n0,1,2\n1,3", "line 3: the file ends after 2 of 3 fields"),
         ("time,fov,cell,frame\n0,1,1,0\n", "lacks any column"),
         ("time,fov,cell\n0,1,1\n", "lacks column 'value'"),
         ("fov,cell,value\n1,1,5\n", "lacks column 'time'"),

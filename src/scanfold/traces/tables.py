@@ -138,10 +138,23 @@ def _read(path: Path, skip: int) -> pd.DataFrame:
     if not isinstance(frame.index, pd.RangeIndex):
         raise InputError(f"{path}, line {skip + 2}: more fields than the {len(frame.columns)} column names above")
     frame.index = pd.RangeIndex(skip + 2, skip + 2 + len(frame))
+    _require_whole(path, frame)
     frame = frame.dropna(how="all")
     if frame.empty:
         raise InputError(f"{path} has no rows below its column names")
     return frame
+
+
+def _require_whole(path: Path, frame: pd.DataFrame) -> None:
+    """Raise if the file ends in the middle of a line, as one does whose copying broke off."""
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - 2**20))
+        last = stream.read().rpartition(b"\n")[2]
+    if last.strip() and last.count(b",") + 1 < len(frame.columns):
+        raise InputError(
+            f"{path}, line {frame.index[-1]}: the file ends after {last.count(b',') + 1} of {len(frame.columns)} "
+            "fields; it may have been cut off: copy it again, or end that line"
+        )
 
 
 def exactly() -> dict[str, Any]:
