@@ -37,14 +37,13 @@ def _of(*words: str) -> Drawn:
     return st.sampled_from(words)
 
 
-#: What each command needs, its other options, and what it takes without a name.
+#: What each command needs, its other options, and what it takes without a name. `demo` and `doctor` do their work
+#: without any, and `explore` serves its page until it is interrupted: they are left out.
 COMMANDS: dict[str, tuple[dict[str, Drawn], dict[str, Drawn], tuple[str, ...]]] = {
     "info": ({}, {}, ("subject.npy",)),
     "report": ({}, {"--out": OUT}, ("subject.npy",)),
     "export": ({}, {"--format": _of("csv", ".nc", "tiff"), "--variables": _of("data", "x"), "--overwrite": FLAG},
                ("subject.npy", "made.csv")),
-    "explore": ({}, {"--data": ODD, "--port": _of("-1", "x", "99999"), "--no-browser": FLAG}, ("nothing",)),
-    "demo": ({"--out": _of("nowhere/made")}, {"--size": _of("2,2", "0,1", "x"), "--keep": FLAG}, ()),
     "fit": (
         {"--model": _of("LinearModel", "GaussianModel + LinearModel"), "--dim": _of("kx", "energy"), "--out": OUT},
         {"--dataset": _of("data"), "--scan-shape": _of("3,4"), "--dims": _of("y,x,energy"), "--select": _of("kx=1:3"),
