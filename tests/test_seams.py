@@ -51,7 +51,7 @@ def _traces(folder: Path) -> tuple[xr.Dataset, str, str]:
         cells = {str(i): 90 * np.exp(-rate * time) + 10 + noise[i] for i in range(2)}
         pd.DataFrame({"time": time, **cells}).to_csv(folder / f"{name}.csv", index=False)
     request = traces.FittingRequest("exponential_decay", fixed=["t0"])
-    return traces.fit_folder(folder, request, progress=False).fits, "rate", "r_squared > 0.9 and rate > 0.4"
+    return traces.fit_folder(folder, request, progress=False).dataset, "rate", "r_squared > 0.9 and rate > 0.4"
 
 
 def _maps(folder: Path) -> tuple[xr.Dataset, str, str]:

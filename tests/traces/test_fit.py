@@ -178,7 +178,7 @@ def test_cells_do_not_depend_on_chunks_or_company(model: str):
     chunks = [{"cell": 9}, {"cell": 2}, {"cell": 1}]
     assert_chunk_invariant(lambda a: fit_trace_data(a, request).drop_attrs(), array(values), chunks)
     whole = fit_trace_data(array(values), request).compute()
-    alone = fit_trace_data(array(values), request, cells="c3").compute()
+    alone = fit_trace_data(array(values), request, cell="c3").compute()
     assert alone["cell"].values.tolist() == ["c3"]
     for name in whole.data_vars:
         np.testing.assert_array_equal(whole[name].values[3:4], alone[name].values, err_msg=str(name))
@@ -194,12 +194,12 @@ def test_nothing_is_computed_before_it_is_asked_for():
 
 def test_cells_are_chosen_by_place_and_label():
     data = array(cases.traces("maturation", 4)[0])
-    assert fit_trace_data(data, MATURATION, cells=-1)["cell"].values.tolist() == ["c3"]
-    assert fit_trace_data(data, MATURATION, cells=["c2", "c0"])["cell"].values.tolist() == ["c2", "c0"]
+    assert fit_trace_data(data, MATURATION, cell=-1)["cell"].values.tolist() == ["c3"]
+    assert fit_trace_data(data, MATURATION, cell=["c2", "c0"])["cell"].values.tolist() == ["c2", "c0"]
     with pytest.raises(InputError, match="unknown cell 'c9'"):
-        fit_trace_data(data, MATURATION, cells="c9")
+        fit_trace_data(data, MATURATION, cell="c9")
     with pytest.raises(InputError, match="outside the 4 cells"):
-        fit_trace_data(data, MATURATION, cells=4)
+        fit_trace_data(data, MATURATION, cell=4)
 
 
 def test_weights_and_noise():

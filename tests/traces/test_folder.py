@@ -86,7 +86,7 @@ def test_results_are_those_of_the_file_alone_to_the_last_bit(folder: Path):
 
 def test_one_table_and_one_dataset_over_all_files(folder: Path):
     run = fit(folder)
-    results, ds = run.results, run.fits
+    results, ds = run.results, run.dataset
     assert traces.load_fitted(folder).equals(results)
     assert dict(ds.sizes) == {"cell": 12}
     np.testing.assert_array_equal(ds["delta"], results["delta"])

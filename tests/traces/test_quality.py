@@ -221,7 +221,7 @@ def test_any_trace_is_drawn_with_fit_and_residual(runs):
 
 
 def test_the_report_has_it_all(runs, tmp_path: Path):
-    page = sf.report(runs["maturation"].fits, tmp_path / "report.html").read_text()
+    page = sf.report(runs["maturation"].dataset, tmp_path / "report.html").read_text()
     wanted = ["Quality of the traces", "R² above 0.9 is good", "no better than a constant", "f2.csv", "is no number"]
     wanted += ["traces.FittingRequest(", "Histogram of delta of the good cells", "Data, best fit and residual"]
     for text in wanted:

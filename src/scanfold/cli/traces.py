@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         outputs,
         csv=lambda path: write_table(found.results, path),
         plots=found.export_plots,
-        report=lambda path: report(found.fits, path),
+        report=lambda path: report(found.dataset, path),
     )
     return 2 if found.failures else 0
 

@@ -15,9 +15,9 @@ from scanfold.export.slabs import leading, slabs, target, variables
 def export_csv(data: xr.Dataset | xr.DataArray, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Write a table: one row per position, one column per variable.
 
-    The columns are the dimensions, the coordinates on them, then the
-    variables; flags such as ``status`` are written in words. Numbers are
-    written so that they read back exactly.
+    The columns are the dimensions, the coordinates on them, then the variables; flags such as ``status`` are written
+    in words, and errors of fits are called ``<name>_err``, as in `scanfold.summary`. Numbers are written so that they
+    read back exactly.
 
     Parameters
     ----------
@@ -53,13 +53,15 @@ def export_csv(data: xr.Dataset | xr.DataArray, path: str | os.PathLike[str], *,
     ds = ds.drop_vars([n for n in ds.variables if n not in kept])
     coords = [str(n) for n in ds.coords if n not in dims]
     order = [*map(str, dims), *coords, *map(str, ds.data_vars)]
+    fitted = [n for n in order if "status" in ds and f"{n}_stderr" in ds]
+    errors = {f"{n}_stderr": f"{n}_err" for n in fitted}
     with replace_file(target(path, overwrite)) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         for part, slab in slabs(_counted(ds, dims), str(dims[0])):
             frame = slab.to_dataframe(dim_order=list(dims)).reset_index()[order]
             for name in order:
                 if "flag_meanings" in ds[name].attrs:
                     frame[name] = frame[name].map({value: word for word, value in flags(ds[name]).items()})
-            frame.to_csv(file, index=False, header=part.start == 0)
+            frame.rename(columns=errors).to_csv(file, index=False, header=part.start == 0)
 
 
 def _counted(ds: xr.Dataset, dims: tuple[object, ...]) -> xr.Dataset:

@@ -27,7 +27,7 @@ def fit_trace_data(
     data: xr.DataArray | xr.Dataset,
     request: FittingRequest,
     *,
-    cells: int | str | Sequence[int] | Sequence[str] | None = None,
+    cell: int | str | Sequence[int] | Sequence[str] | None = None,
 ) -> xr.Dataset:
     """Fit traces that are labelled ``(cell | time)``, or over any other scan dims.
 
@@ -37,7 +37,7 @@ def fit_trace_data(
         Of `load_analysis_csv` or `scanfold.open_scan`; ``time`` in h, min or s, as its units say (h without).
     request : FittingRequest
         What to fit.
-    cells : int, str, or sequence of either, optional
+    cell : int, str, or sequence of either, optional
         Some cells only: places along ``cell``, or labels.
 
     Returns
@@ -63,18 +63,18 @@ def fit_trace_data(
     >>> fits["rate"].round(2).values.tolist()
     [0.3]
     """
-    return _fit(data, request, cells, lazy=True)
+    return _fit(data, request, cell, lazy=True)
 
 
-def fit_now(data: xr.Dataset, request: FittingRequest, cells: Any = None) -> xr.Dataset:
+def fit_now(data: xr.Dataset, request: FittingRequest, cell: Any = None) -> xr.Dataset:
     """Do what `fit_trace_data` does, at once: of few traces in memory a graph would take longer than their fits."""
-    return _fit(data, request, cells, lazy=False)
+    return _fit(data, request, cell, lazy=False)
 
 
-def _fit(data: xr.DataArray | xr.Dataset, request: FittingRequest, cells: Any, *, lazy: bool) -> xr.Dataset:
+def _fit(data: xr.DataArray | xr.Dataset, request: FittingRequest, cell: Any, *, lazy: bool) -> xr.Dataset:
     if not isinstance(request, FittingRequest):
         raise InputTypeError(f"request is a {type(request).__name__}; expected FittingRequest('maturation', …)")
-    array = in_hours(select_cells(primary(data), cells))
+    array = in_hours(select_cells(primary(data), cell))
     model = request.model
     prepared = prepare(
         array, model.function, request.params(), dim="time", weights=frame_weights(array, request), guess="params",
@@ -98,13 +98,13 @@ def frame_weights(array: xr.DataArray, request: FittingRequest) -> Any:
     return np.full(array.sizes["time"], request.weights) if isinstance(request.weights, float) else request.weights
 
 
-def select_cells(array: xr.DataArray, cells: Any) -> xr.DataArray:
+def select_cells(array: xr.DataArray, cell: Any) -> xr.DataArray:
     """Return some cells, by place or by label; one cell keeps its dimension."""
-    if cells is None:
+    if cell is None:
         return array
     if "cell" not in array.dims:
         raise unknown("dimension", "cell", map(str, array.dims))
-    wanted = [cells] if isinstance(cells, int | np.integer | str) else list(cells)
+    wanted = [cell] if isinstance(cell, int | np.integer | str) else list(cell)
     labels = list(array["cell"].values) if "cell" in array.coords else []
     places = []
     for each in wanted:
@@ -118,7 +118,7 @@ def select_cells(array: xr.DataArray, cells: Any) -> xr.DataArray:
             places.append(int(each))
         else:
             raise InputError(
-                f"cells={each!r} is outside the {array.sizes['cell']} cells; give a place from 0, or a label"
+                f"cell={each!r} is outside the {array.sizes['cell']} cells; give a place from 0, or a label"
             )
     return array.isel(cell=places)
 

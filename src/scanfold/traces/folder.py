@@ -122,7 +122,7 @@ class FolderRun:
         return gather(self.paths)
 
     @property
-    def fits(self) -> xr.Dataset:
+    def dataset(self) -> xr.Dataset:
         """The results as a labelled Dataset over ``cell``: each parameter and its error, with units, and ``status``."""
         from scanfold.traces.dataset import to_dataset
 
@@ -141,7 +141,7 @@ class FolderRun:
     def plot_trace(self, file: str | int, cell: str | int, *, axes: Any = None) -> Any:
         """Draw a trace of a file (its name or place), its fit and the residual; see `scanfold.traces.plot_trace`."""
         (path,) = _choose(self.files, [file])
-        fits = self.fits
+        fits = self.dataset
         here = fits.isel(cell=fits["source"].values == str(path))
         if not here.sizes["cell"]:
             raise InputError(f"{path.name} has no results; it is of: {', '.join(p.name for p in self.paths)}")

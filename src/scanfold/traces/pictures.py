@@ -145,7 +145,7 @@ def plot_trace(fits: xr.Dataset, cell: int | str, *, axes: Any = None) -> Any:
     Parameters
     ----------
     fits : Dataset
-        ``FolderRun.fits``, or a part of it: its coordinate ``source`` says where the traces are.
+        ``FolderRun.dataset``, or a part of it: its coordinate ``source`` says where the traces are.
     cell : int or str
         Place along ``cell``, or label.
     axes : pair of matplotlib Axes, optional
