@@ -32,6 +32,7 @@ from scanfold.detectors.templates import templates
 from scanfold.detectors.validation import planted_shifts, split_half
 from scanfold.detectors.virtual import virtual_maps
 from scanfold.runs import save, writing
+from scanfold.runs.writers import only_writer
 
 
 def polarisation_map(
@@ -86,6 +87,8 @@ def polarisation_map(
     InputError
         Before the first pass, if scan, labels or configuration cannot be used, the folder cannot be written, or
         holds another run.
+    RunError
+        If another run is writing to the folder.
 
     Notes
     -----
@@ -112,27 +115,8 @@ def polarisation_map(
     run = _Run(scan, labels, resolve(config), local(out, "folders of maps"), device, known_spacing, resume, progress)
     run.check(clicks)
     run.folder.prepare()
-    with run.timed("labels"):
-        run.find_labels()
-    lazy = run.statistics()
-    if not any(clicks):
-        run.folder.claim(run.options, resume)
-    with run.timed("pass_a"):
-        stats = run.kept(lazy, "pass_a")
-    if any(clicks):
-        with run.timed("clicks"):
-            stats = run.click(stats, *clicks)
-        run.folder.claim(run.options, resume)
-    everything = run.maps(stats)
-    with run.timed("saving"):
-        saved = save(everything, run.folder.path / "polar_map.zarr", resume=False, progress=False)
-        with writing(run.folder.hidden):
-            run.folder.write(everything, run.options)
-    with run.timed("figures"), writing(run.folder.hidden):
-        run.folder.draw(everything, run.options)
-    with writing(run.folder.hidden):
-        run.folder.log(run.options, run.described(everything), run.seconds, run.notes)
-    return saved
+    with only_writer(run.folder.path, run.folder.hidden / "lock"):
+        return run.everything(clicks)
 
 
 @dataclass
@@ -196,6 +180,30 @@ class _Run:
         """Compute through a store of this name, so that an interrupted run goes on, and load it."""
         store = self.folder.hidden / f"{name}.zarr"
         return save(lazy, store, resume=self.resume, progress=self.progress).compute()
+
+    def everything(self, clicks: tuple[bool, bool]) -> xr.Dataset:
+        """Do both passes, and write all that is made from them."""
+        with self.timed("labels"):
+            self.find_labels()
+        lazy = self.statistics()
+        if not any(clicks):
+            self.folder.claim(self.options, self.resume)
+        with self.timed("pass_a"):
+            stats = self.kept(lazy, "pass_a")
+        if any(clicks):
+            with self.timed("clicks"):
+                stats = self.click(stats, *clicks)
+            self.folder.claim(self.options, self.resume)
+        maps = self.maps(stats)
+        with self.timed("saving"):
+            saved = save(maps, self.folder.path / "polar_map.zarr", resume=False, progress=False)
+            with writing(self.folder.hidden):
+                self.folder.write(maps, self.options)
+        with self.timed("figures"), writing(self.folder.hidden):
+            self.folder.draw(maps, self.options)
+        with writing(self.folder.hidden):
+            self.folder.log(self.options, self.described(maps), self.seconds, self.notes)
+        return saved
 
     def find_labels(self) -> None:
         """Make labels where only their number is given."""
