@@ -7,12 +7,43 @@ of a function's own folder and of `fitting`, which are all that it may call.
 
 import functools
 import hashlib
+import signal
+import threading
 from pathlib import Path
 
 from numba import njit
 from numba.core.ccallback import CFunc
+from numba.core.codegen import JitEngine
 
 _HERE = Path(__file__)
+
+
+def _with_interrupts_after(finalize):
+    """Hold Ctrl-C back while LLVM writes or takes a compiled object, and let it through when that is done.
+
+    LLVM gives the object to numba, and asks it for a kept one, in callbacks of ctypes, which drops what is raised
+    there. The interrupt would be lost, and the object with it: "no compiled object yet", or a crash at the first call.
+    Signals are handled in the main thread only, and not while it is in LLVM: nobody waits longer.
+    """
+
+    @functools.wraps(finalize)
+    def finalize_object(engine):
+        before = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is not threading.main_thread() or before is None:
+            return finalize(engine)
+        held = []
+        signal.signal(signal.SIGINT, lambda *_: held.append(True))
+        try:
+            return finalize(engine)
+        finally:
+            signal.signal(signal.SIGINT, before)
+            if held:
+                signal.raise_signal(signal.SIGINT)
+
+    return finalize_object
+
+
+JitEngine.finalize_object = _with_interrupts_after(JitEngine.finalize_object)
 
 
 @functools.cache
