@@ -108,7 +108,10 @@ def check_weights(weights: Any, likelihood: str, array: xr.DataArray, dim: str) 
             raise unknown("weights", weights, ["counts"])
         return weights
     if not isinstance(weights, xr.DataArray):
-        values = np.asarray(weights)
+        try:
+            values = np.asarray(weights)
+        except ValueError:
+            raise InputTypeError(f"weights is {weights!r}; expected a number for each point of {dim!r}") from None
         if values.shape != (array.sizes[dim],):
             raise InputError(
                 f"weights has shape {values.shape}; expected ({array.sizes[dim]},), one per point of {dim!r}"

@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from scanfold.conventions import InputError, is_url, unknown
+from scanfold.conventions import InputError, InputTypeError, is_url, require_word, unknown
 from scanfold.io import numpy as npz
 from scanfold.io.arrays import FileArray, reading
 from scanfold.io.formats import HDF5, format_of
@@ -71,11 +71,12 @@ def contents(
     InputError
         If frames or positions are missing, or do not fit each other; it says what is there.
     """
+    if not isinstance(fields, Mapping | None):
+        raise InputTypeError(f"fields= is a {type(fields).__name__}; expected a mapping of names, {', '.join(FIELDS)}")
     for name in fields or {}:
-        if name not in FIELDS:
-            raise unknown("field", name, FIELDS)
-    if kind is not None and kind not in KINDS:
-        raise unknown("kind", kind, KINDS)
+        require_word("field", name, FIELDS)
+    if kind is not None:
+        require_word("kind", kind, KINDS)
     named = dict(fields or {})
     if dataset is not None:
         named["diffraction"] = dataset
