@@ -64,6 +64,9 @@ def check_stages(stages: Any, params: lmfit.Parameters) -> dict[str, str | list[
         return {"all": "all"}
     if not isinstance(stages, Mapping) or not stages:
         raise InputTypeError("stages must be a mapping of stage names to words, or 'all'")
+    for name, words in stages.items():
+        if not isinstance(words, str | Sequence):
+            raise InputTypeError(f"stage {name!r} is {words!r}; expected words, or a list of them")
     made = {str(n): v if isinstance(v, str) else [str(w) for w in v] for n, v in stages.items()}
     expand_stages(made, params)
     return made
