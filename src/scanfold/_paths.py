@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from scanfold.conventions import ZARR_FILES, InputError, is_url
 
@@ -19,6 +21,14 @@ FRESH = {"use_listings_cache": False}
 _COLLAPSED = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/(?!/)")
 #: A file behind a URL is fetched in blocks of this size, of which a few are kept.
 BLOCK, BLOCKS = 2**21, 16
+#: Trouble with a disc or a network that may be over in a moment; of a damaged file libraries give no number.
+PASSING = {
+    errno.EIO, errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET,
+}  # fmt: skip
+#: Seconds to wait before each further try.
+WAITS = (0.05, 0.2, 0.8)
+
+Found = TypeVar("Found")
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
@@ -171,6 +181,29 @@ def zarr_options(path: str | os.PathLike[str]) -> dict[str, Any]:
     return {"storage_options": FRESH} if is_url(path) else {}
 
 
+def persist(step: Callable[..., Found], *arguments: Any) -> Found:
+    """Read or write one thing, and again after trouble that may pass; a block of many such steps seldom gets through.
+
+    Raises
+    ------
+    OSError
+        At once what will not pass, such as a missing file or a full disk; what does not pass after the last try.
+
+    Examples
+    --------
+    >>> persist(len, "abc")
+    3
+    """
+    for seconds in WAITS:
+        try:
+            return step(*arguments)
+        except OSError as error:
+            if error.errno not in PASSING:
+                raise
+        time.sleep(seconds)
+    return step(*arguments)
+
+
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
     """Give a temporary path that takes the place of `path` at the end, at one stroke."""
@@ -187,6 +220,10 @@ def write_whole(path: Path, content: bytes) -> None:
     if is_url(path):
         path.write_bytes(content)
         return
+    persist(_replace, path, content)
+
+
+def _replace(path: Path, content: bytes) -> None:
     with replace_file(path) as temporary:
         temporary.write_bytes(content)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+import h5py
 import numba
 import numpy as np
 import psutil
@@ -18,8 +20,10 @@ import pytest
 import threadpoolctl
 import xarray as xr
 
-from scanfold import runs
+import scanfold as sf
+from scanfold import _paths, runs
 from scanfold.conventions import InputError, RunError
+from scanfold.runs import scheduler
 from scanfold.runs import workers as places
 
 from . import toys
@@ -172,6 +176,53 @@ def test_trouble_with_files_is_tried_again(tmp_path):
     data = xr.DataArray(da.from_array(Shaky(), (2, 5, 20), name="shaky"), dims=("y", "x", "energy"))
     saved = runs.save(toys.maps(data), tmp_path / "a.zarr", progress=False)
     np.testing.assert_array_equal(saved["mean"], toys.maps(toys.scan())["mean"])
+
+
+@pytest.mark.parametrize(
+    ("number", "tries"), [(errno.EIO, 3), (errno.ENOSPC, 1), (errno.EACCES, 1), (errno.ENOENT, 1), (None, 1)]
+)
+def test_one_step_is_tried_again_if_its_trouble_may_pass(monkeypatch, number, tries):
+    monkeypatch.setattr(_paths, "WAITS", (0, 0))
+    found = []
+
+    def step(what):
+        found.append(what)
+        raise OSError(number, "made up") if number else OSError("a filter failed")
+
+    with pytest.raises(OSError, match="made up|a filter failed"):
+        _paths.persist(step, "chunk")
+    assert found == ["chunk"] * tries
+
+
+def test_a_block_is_not_begun_again_for_one_read_or_write(tmp_path, monkeypatch):
+    """Each read of the file, chunk written, and entry in the ledger fails once."""
+    from scanfold.io.hdf5 import HDF5Array
+
+    with h5py.File(tmp_path / "scan.h5", "w") as file:
+        file.create_dataset("data", data=toys.scan().values, chunks=(2, 5, 20), fletcher32=True)
+    data = sf.open_scan(tmp_path / "scan.h5", dims=("y", "x", "energy"), chunks={"y": 4, "x": 5})["data"]
+    ds = toys.maps(data)
+    wanted = toys.maps(toys.scan()).compute()
+
+    def fail_once(home, name):
+        function, met = getattr(home, name), set()
+
+        def shaky(source, what):
+            of_block = name == "read" or {"c", "blocks"} & set(Path(what).parts)
+            if of_block and str(what) not in met:
+                met.add(str(what))
+                raise OSError(errno.EIO, "made up")
+            return function(source, what)
+
+        monkeypatch.setattr(home, name, shaky)
+        return met
+
+    monkeypatch.setattr(scheduler, "RETRIES", {"io": 0})  # a block that is begun again is an error here
+    met = [fail_once(HDF5Array, "read"), fail_once(os, "replace")]
+    saved = runs.save(ds, tmp_path / "a.zarr", progress=False)
+    for name in ("mean", "spread", "status"):
+        np.testing.assert_array_equal(saved[name], wanted[name])
+    assert min(map(len, met)) >= 6
 
 
 @pytest.mark.parametrize("gil", [False, True])

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from scanfold._paths import persist
 from scanfold.conventions import InputError, ReadError, ScanError, place
 
 Region = tuple[slice, ...]
@@ -84,7 +85,7 @@ class FileArray:
         """Read a selection: integers, slices and index arrays, each along its own dimension."""
         region, inside = boxed(key, self.shape)
         with reading(self.path, self.dataset or None):
-            box = np.asarray(self.read(region))
+            box = np.asarray(persist(self.read, region))
             expected = tuple(s.stop - s.start for s in region)
             if box.shape != expected:
                 raise InputError(

@@ -11,7 +11,7 @@ from xarray.backends import BackendArray
 from xarray.backends.zarr import ZarrBackendEntrypoint
 from xarray.core import indexing
 
-from scanfold._paths import zarr_options
+from scanfold._paths import persist, zarr_options
 from scanfold.conventions import InputError, ReadError, ScanError
 
 
@@ -31,7 +31,7 @@ class StoredArray(BackendArray):
 
     def _read(self, key: Any) -> np.ndarray:
         try:
-            return np.asarray(self.variable[key].values)
+            return persist(lambda: np.asarray(self.variable[key].values))
         except ScanError:
             raise
         except Exception as error:

@@ -37,6 +37,9 @@ class _Tiles:
         self.path, self.name, self.shape, self.dtype, self.ndim = path, name, shape, dtype, len(shape)
 
     def __getitem__(self, index: Any) -> np.ndarray:
+        return persist(self._read, index)
+
+    def _read(self, index: Any) -> np.ndarray:
         import zarr
 
         return np.asarray(zarr.open_array(f"{self.path}/{self.name}", mode="r", **zarr_options(self.path))[index])

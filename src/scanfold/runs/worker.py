@@ -18,7 +18,7 @@ from dask.callbacks import Callback
 from dask.local import get_sync
 
 from scanfold import _apply
-from scanfold._paths import content_of, location, make, write_whole, zarr_options
+from scanfold._paths import content_of, location, make, persist, write_whole, zarr_options
 from scanfold.conventions import is_url
 from scanfold.runs import graph as graphs
 from scanfold.runs.ledger import Ledger, writing
@@ -164,7 +164,7 @@ def finish(block: Block, arrays: dict[str, np.ndarray], **more: Any) -> dict[str
             if not is_url(ledger.store):
                 ledger.blocks.stat()  # zarr would make the folders of a store that is gone again
             for target in block.targets:
-                _open(block.store, target.name, block.run)[target.region] = arrays[target.name]
+                persist(_write, block, target, arrays[target.name])
         finally:
             if not is_url(ledger.store) and not ledger.blocks.exists() and not (ledger.store / "zarr.json").exists():
                 _clear_away(ledger.store, [target.name for target in block.targets])
@@ -174,6 +174,10 @@ def finish(block: Block, arrays: dict[str, np.ndarray], **more: Any) -> dict[str
         entry["status"] = {str(int(v)): int(n) for v, n in zip(found, counts, strict=True)}
     ledger.finish(block.name, entry)
     return entry
+
+
+def _write(block: Block, target: Target, values: np.ndarray) -> None:
+    _open(block.store, target.name, block.run)[target.region] = values
 
 
 def _clear_away(store: Path, names: Sequence[str]) -> None:
@@ -360,7 +364,7 @@ def attempt(ledger: Ledger, name: str, limit: int | None) -> Iterator[bool]:
     allowed = len(starts) < limit
     if allowed:
         with writing(ledger.folder):
-            marker.write_bytes(starts + b"x")
+            persist(marker.write_bytes, starts + b"x")
     try:
         yield allowed
     finally:
