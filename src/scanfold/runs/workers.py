@@ -324,6 +324,11 @@ def local_cluster(workers: int, memory: int | None = None) -> Iterator[tuple[Any
         "distributed.scheduler.allowed-failures": 20,
         # Every process keeps samples of itself, two a second: of five minutes, not of an hour, in which memory grows.
         "distributed.admin.system-monitor.log-length": 600,
+        # Nor are kept a profile of each of the last 1,000 seconds, as many messages with the blocks that were in
+        # them, and the tasks of 100 graphs: of tens of MiB, which fill for twenty minutes.
+        "distributed.worker.profile.enabled": False,
+        "distributed.admin.low-level-log-length": 100,
+        "distributed.diagnostics.computations.max-history": 1,
     }
     environment = dict(os.environ)
     with _hidden_main(), dask.config.set(settings):
