@@ -20,7 +20,7 @@ import xarray as xr
 from dask.base import tokenize
 
 from scanfold import conventions
-from scanfold._paths import remove, zarr_options
+from scanfold._paths import persist, remove, zarr_options
 from scanfold.conventions import InputError, InputTypeError
 from scanfold.runs import ledger as ledgers
 from scanfold.runs import plan
