@@ -189,7 +189,7 @@ def test_one_step_is_tried_again_if_its_trouble_may_pass(monkeypatch, number, tr
         found.append(what)
         raise OSError(number, "made up") if number else OSError("a filter failed")
 
-    with pytest.raises(OSError, match="made up|a filter failed"):
+    with pytest.raises(OSError, match=r"made up|a filter failed"):
         _paths.persist(step, "chunk")
     assert found == ["chunk"] * tries
 
