@@ -19,7 +19,7 @@ def check_outputs(options: Mapping[str, Any], *names: str) -> dict[str, Path]:
     Raises
     ------
     InputError
-        If a folder is missing, or something else has the name of a file.
+        If a folder is missing, something else has the name of a file, or two options name one.
     """
     outputs = {name: Path(options[name]) for name in names if options[name] and not is_url(options[name])}
     for name, path in outputs.items():
@@ -27,6 +27,9 @@ def check_outputs(options: Mapping[str, Any], *names: str) -> dict[str, Path]:
             raise InputError(f"--{name} {path}: there is no folder {path.parent}")
         if name in _FILES and path.is_dir():
             raise InputError(f"--{name} {path} is a folder; expected the name of a file")
+        for other in ("out", *names):
+            if other != name and name in _FILES and options.get(other) and Path(options[other]).absolute() == path.absolute():
+                raise InputError(f"--{name} and --{other} are both {path}; give each a name of its own")
     return outputs
 
 
