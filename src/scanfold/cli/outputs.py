@@ -27,8 +27,9 @@ def check_outputs(options: Mapping[str, Any], *names: str) -> dict[str, Path]:
             raise InputError(f"--{name} {path}: there is no folder {path.parent}")
         if name in _FILES and path.is_dir():
             raise InputError(f"--{name} {path} is a folder; expected the name of a file")
-        for other in ("out", *names):
-            if other != name and name in _FILES and options.get(other) and Path(options[other]).absolute() == path.absolute():
+        others = [n for n in ("out", *names) if n != name and options.get(n)]
+        for other in others if name in _FILES else ():
+            if Path(options[other]).absolute() == path.absolute():
                 raise InputError(f"--{name} and --{other} are both {path}; give each a name of its own")
     return outputs
 
