@@ -68,3 +68,6 @@ def test_what_cannot_be_done_is_said(scan, tmp_path, capsys):
     assert "nsamples=61 groups from 60 positions" in capsys.readouterr().err
     assert main(["group", str(scan), "--nsamples", "5", "--out", str(tmp_path / "no" / "plan.zarr")]) == 2
     assert "there is no folder" in capsys.readouterr().err
+    assert main(["group", str(scan), "--nsamples", "5", "--out", out, "--plot", str(tmp_path / "groups.npy")]) == 2
+    assert "expected the name of a picture, which ends in" in capsys.readouterr().err
+    assert not (tmp_path / "plan.zarr").exists()

@@ -74,6 +74,8 @@ def test_a_bad_file_is_told_and_is_the_exit_code(folder: Path, capsys):
         (["--weights", "some"], "expected a number"),
         (["--report", "nowhere/r.html"], "there is no folder"),
         (["--suffix", "_done"], "unknown suffix"),
+        (["--feature", "area"], "has no features to choose from"),
+        (["--plots", "experiment/f0.csv"], "is a file; expected a folder"),
     ],
 )
 def test_what_cannot_be_used_is_one_line(folder: Path, more: list[str], says: str, capsys):
@@ -82,3 +84,4 @@ def test_what_cannot_be_used_is_one_line(folder: Path, more: list[str], says: st
     assert says in error
     assert len(error.splitlines()) == 1
     assert not list(folder.glob("*_fitted*"))
+    assert not (folder / ".scanfold").exists()

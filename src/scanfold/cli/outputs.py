@@ -19,7 +19,8 @@ def check_outputs(options: Mapping[str, Any], *names: str) -> dict[str, Path]:
     Raises
     ------
     InputError
-        If a folder is missing, something else has the name of a file, or two options name one.
+        If a folder is missing, something else has the name of a file or folder, the name of a picture does not end in
+        a format of pictures, or two options name one file.
     """
     outputs = {name: Path(options[name]) for name in names if options[name] and not is_url(options[name])}
     for name, path in outputs.items():
@@ -27,11 +28,23 @@ def check_outputs(options: Mapping[str, Any], *names: str) -> dict[str, Path]:
             raise InputError(f"--{name} {path}: there is no folder {path.parent}")
         if name in _FILES and path.is_dir():
             raise InputError(f"--{name} {path} is a folder; expected the name of a file")
+        if name == "plot":
+            _require_picture(path)
+        if name == "plots" and path.exists() and not path.is_dir():
+            raise InputError(f"--plots {path} is a file; expected a folder, which need not exist")
         others = [n for n in ("out", *names) if n != name and options.get(n)]
         for other in others if name in _FILES else ():
             if Path(options[other]).absolute() == path.absolute():
                 raise InputError(f"--{name} and --{other} are both {path}; give each a name of its own")
     return outputs
+
+
+def _require_picture(path: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    formats = sorted(FigureCanvasAgg.filetypes)
+    if path.suffix.lower().removeprefix(".") not in formats:
+        raise InputError(f"--plot {path}: expected the name of a picture, which ends in one of {', '.join(formats)}")
 
 
 def write_table(frame: Any, path: Path) -> None:

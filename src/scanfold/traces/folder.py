@@ -25,6 +25,7 @@ from scanfold.traces.pictures import export_plots, plot_trace
 from scanfold.traces.quality import Quality, quality
 from scanfold.traces.request import FittingRequest
 from scanfold.traces.results import gather, to_csv, to_frame
+from scanfold.traces.tables import read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -243,6 +244,8 @@ def fit_folder(
     if not isinstance(request, FittingRequest):
         raise InputTypeError(f"request is a {type(request).__name__}; expected FittingRequest('maturation', …)")
     found = _choose(discover_csv_files(path), files)
+    if feature is not None:
+        _require_feature(found, feature)
     folder = found[0].parent if out is None else _make(local(out, "results of traces"))
     if cells is not None and out is None:
         raise InputError("results of some cells would stand where those of all belong; give out= a folder of its own")
@@ -261,6 +264,18 @@ def fit_folder(
     else:
         folder_run.start(show, tell)
     return folder_run
+
+
+def _require_feature(found: list[Path], feature: str) -> None:
+    """Refuse a feature that no file has, before anything is written."""
+    errors = []
+    for path in found:
+        try:
+            read_table(path, feature)
+            return
+        except ScanError as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def _choose(found: list[Path], files: Sequence[str | int] | None) -> list[Path]:
