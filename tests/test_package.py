@@ -153,7 +153,7 @@ def test_the_lines_of_the_readme_on_traces_run(tmp_path, monkeypatch):
     table = pd.DataFrame({"time": minutes, **{str(i): curve + noise[i] for i in range(3)}})
     Path("experiment/cells.csv").write_text("# Time units: min\n" + table.to_csv(index=False))
     names = run_lines("traces.fit_folder(", {})
-    np.testing.assert_allclose(names["run"].fits["delta"], 0.1, rtol=0.5)
+    np.testing.assert_allclose(names["run"].dataset["delta"], 0.1, rtol=0.5)
 
 
 def test_the_lines_of_the_readme_on_ptychography_run(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ The package is called like the function it holds; calling it calls the function,
 from __future__ import annotations
 
 import sys
+from inspect import signature
 from types import ModuleType
 
 from scanfold.report.page import report
@@ -21,6 +22,7 @@ class _Report(ModuleType):
     """The package as a callable."""
 
     __call__ = staticmethod(report)
+    __signature__ = signature(report)  # inspect takes `fits` for the module itself
 
 
 sys.modules[__name__].__class__ = _Report
