@@ -24,7 +24,7 @@ from scanfold.runs.ledger import Ledger, writing
 from scanfold.runs.opening import open_zarr
 from scanfold.runs.progress import Progress
 from scanfold.runs.scheduler import Run
-from scanfold.runs.worker import try_rows
+from scanfold.runs.worker import try_rows, writing_chunks
 from scanfold.runs.workers import Workers, find_workers
 
 #: Seconds from which a run says beforehand how long it will take.
@@ -283,7 +283,7 @@ def _whole(scan: plan.Scan, ledger: Ledger, workers: Workers) -> None:
         if ledger.entry(f"whole.{name}") is None:
             keys = scan.keys(name)
             (value,) = workers.compute(graphs.cut(scan.graph, keys), keys)
-            with writing(ledger.folder):
+            with writing_chunks(ledger, [name]):
                 zarr.open_array(f"{ledger.store}/{name}", mode="r+", **zarr_options(ledger.store))[...] = value
             ledger.finish(f"whole.{name}", {"positions": 0})
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -159,15 +158,9 @@ def compute(block: Block) -> dict[Any, np.ndarray]:
 def finish(block: Block, arrays: dict[str, np.ndarray], **more: Any) -> dict[str, Any]:
     """Write the whole chunks of a block, and only then its ledger entry."""
     ledger = Ledger(location(block.store))
-    with writing(ledger.folder):
-        try:
-            if not is_url(ledger.store):
-                ledger.blocks.stat()  # zarr would make the folders of a store that is gone again
-            for target in block.targets:
-                persist(_write, block, target, arrays[target.name])
-        finally:
-            if not is_url(ledger.store) and not ledger.blocks.exists() and not (ledger.store / "zarr.json").exists():
-                _clear_away(ledger.store, [target.name for target in block.targets])
+    with writing_chunks(ledger, [target.name for target in block.targets]):
+        for target in block.targets:
+            persist(_write, block, target, arrays[target.name])
     entry: dict[str, Any] = {"state": "done", "positions": block.positions, **more}
     if block.status and "status" in arrays:
         found, counts = np.unique(arrays["status"], return_counts=True)
@@ -180,12 +173,21 @@ def _write(block: Block, target: Target, values: np.ndarray) -> None:
     _open(block.store, target.name, block.run)[target.region] = values
 
 
-def _clear_away(store: Path, names: Sequence[str]) -> None:
-    """Remove chunks that were being written while their store was deleted."""
-    for name in names:
-        shutil.rmtree(store / name, ignore_errors=True)
-    with suppress(OSError):
-        store.rmdir()
+@contextmanager
+def writing_chunks(ledger: Ledger, names: Sequence[str]) -> Iterator[None]:
+    """Write chunks of some variables; where the store is deleted meanwhile, zarr makes its folders again: not here."""
+    local = not is_url(ledger.store)
+    with writing(ledger.folder):
+        try:
+            if local:
+                ledger.blocks.stat()
+            yield
+        finally:
+            if local and not ledger.blocks.exists() and not (ledger.store / "zarr.json").exists():
+                for name in names:
+                    shutil.rmtree(ledger.store / name, ignore_errors=True)
+                with suppress(OSError):
+                    ledger.store.rmdir()
 
 
 def try_rows(block: Block, rows: int, max_attempts: int | None = None) -> dict[str, float]:
