@@ -326,6 +326,29 @@ def test_a_cluster_without_workers_is_given_up(tmp_path, monkeypatch):
         runs.save(toys.maps(toys.scan()), tmp_path / "a.zarr", progress=False)
 
 
+def test_workers_that_are_paused_for_good_are_told_of(tmp_path, monkeypatch):
+    from distributed import Client, LocalCluster
+
+    monkeypatch.setattr(places, "PAUSED", 1.0)
+    where = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+    with LocalCluster(n_workers=1, threads_per_worker=1, memory_limit="600MiB", **where) as cluster:
+        with Client(cluster) as client:
+            client.run(_hold, int(0.87 * 600 * 2**20))  # Dask pauses a worker at 80 %, and ends it at 95 %
+            wait_for(lambda: all(w["status"] == "paused" for w in client.scheduler_info()["workers"].values()))
+            with pytest.raises(RunError, match=r"all workers are paused: each holds .* Give each more memory"):
+                runs.save(toys.maps(toys.scan()), tmp_path / "a.zarr", progress=False)
+            client.run(_hold, 0)
+            maps = toys.maps(toys.scan())
+            toys.same(runs.save(maps, tmp_path / "a.zarr", progress=False), maps)
+
+
+def _hold(size: int) -> None:
+    """Make a worker hold so many bytes in all."""
+    import scanfold.runs.worker  # noqa: F401
+
+    os.held = b"1" * max(size - psutil.Process().memory_info().rss, 0)  # type: ignore[attr-defined]
+
+
 def test_lost_workers_are_started_again(monkeypatch):
     monkeypatch.setattr(places, "RESCALE", 0.5)
     with places.find_workers(10**6, releases_gil=False) as workers:

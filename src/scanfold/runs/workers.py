@@ -19,6 +19,8 @@ from scanfold.runs.worker import limit_libraries, single_threaded_libraries
 
 #: Seconds without any worker after which a run gives up, and with too few after which they are asked for again.
 PATIENCE, RESCALE = 60.0, 5.0
+#: Seconds after which it gives up if Dask has paused all workers, and none of them computes anything.
+PAUSED = 30.0
 #: Seconds that the first worker process of a cluster of our own may take to come up.
 STARTING = 45.0
 #: Silence after which a worker of a cluster of our own is taken for dead.
@@ -116,7 +118,7 @@ class Cluster:
         self._address = client.scheduler.address
         self._finished: queue.Queue[tuple[Any, Any]] = queue.Queue()
         self._futures: dict[int, Any] = {}
-        self._last_seen = self._complete = time.monotonic()
+        self._last_seen = self._complete = self._awake = time.monotonic()
         self._checked = 0.0
         workers = client.scheduler_info(n_workers=-1)["workers"].values()
         self._wanted = wanted or len(workers)
@@ -195,7 +197,7 @@ class Cluster:
         Raises
         ------
         RunError
-            If there has been no worker for a minute, or the scheduler is gone.
+            If there has been no worker for a minute, all have been paused for want of memory, or the scheduler is gone.
         """
         now = time.monotonic()
         if now - self._checked < 1.0 and self._client.status == "running":
@@ -214,6 +216,20 @@ class Cluster:
             raise RunError(
                 f"no worker for {PATIENCE:.0f} s; see to the cluster, then run the same lines again: "
                 "what is finished is kept"
+            )
+        self._require_awake(now)
+
+    def _require_awake(self, now: float) -> None:
+        """Give up if every worker holds so much memory, with nothing to compute, that Dask gives it no more work."""
+        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        if not all(w["status"] == "paused" and not w["metrics"]["task_counts"].get("executing") for w in workers):
+            self._awake = now
+        elif workers and now - self._awake > PAUSED:
+            held = min(w["metrics"]["memory"] for w in workers) / 2**20
+            raise RunError(
+                f"all workers are paused: each holds {held:.0f} MiB or more, with nothing to compute, and may hold "
+                f"{self._limit / 2**20:.0f}. Give each more memory, or start fewer of them, or fewer threads in each, "
+                "then run the same lines again: what is finished is kept"
             )
 
     def why_they_died(self) -> str:
