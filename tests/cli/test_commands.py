@@ -155,6 +155,7 @@ def test_info_says_which_arrays_could_be_meant(tmp_path, capsys):
         (["fit", "SCAN", *MODEL, "--out", "a.zarr", "--param", "centre=5"], "did you mean 'center'"),
         (["fit", "SCAN", *MODEL, "--out", "a.zarr", "--report", "no/such/a.html"], "there is no folder"),
         (["fit", "SCAN", *MODEL, "--out", "a.zarr", "--csv", "a.zarr"], "a name of its own"),
+        (["fit", "SCAN", *MODEL, "--out", "a.zarr", "--csv", "s3://bucket/a.csv"], "are on a file system"),
         (["fit", "SCAN", *MODEL, "--out", "a.zarr", "--method", "simplex"], "method"),
         (["fit", "SCAN", *MODEL, "--out", "taken.txt"], "taken.txt"),
         (["demo", "--size", "3"], "rows and columns"),

@@ -5,6 +5,7 @@ import json
 import h5py
 import numpy as np
 import pytest
+import tifffile
 
 import scanfold as sf
 
@@ -63,3 +64,10 @@ def test_a_folder_of_results_stands_for_its_only_store(scan, store, tmp_path):
     sf.save(scan.assign(peak=scan["d"].max("energy")).drop_vars("d"), tmp_path / "more.zarr", progress=False)
     with pytest.raises(sf.ScanError, match="neither a zarr store nor"):
         sf.open_scan(tmp_path)
+
+
+def test_a_folder_of_frames_keeps_its_own_with_a_store_in_it(store, tmp_path):
+    frames = np.random.default_rng(2).integers(0, 9, (3, 16, 17), dtype=np.uint16)
+    for number, frame in enumerate(frames):
+        tifffile.imwrite(tmp_path / f"frame{number}.tif", frame)
+    np.testing.assert_array_equal(sf.open_scan(tmp_path)["data"], frames)

@@ -8,7 +8,7 @@ from typing import Any
 
 from scanfold.cli import clusters
 from scanfold.cli.options import pairs
-from scanfold.cli.outputs import check_outputs
+from scanfold.cli.outputs import check_outputs, write_outputs
 from scanfold.conventions import InputError
 
 HELP = "choose groups of neighbouring positions of a ptychography scan"
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     from scanfold.grouping import gather, plan_groups
     from scanfold.runs import save
 
-    check_outputs(vars(arguments), "out", "gather", "plot", "report")
+    outputs = check_outputs(vars(arguments), "out", "gather", "plot", "report")
     where = clusters.cluster_options(vars(arguments))
     scan = _opened(arguments)
     if not hasattr(scan, "variables") and (arguments.gather or arguments.plot):
@@ -71,14 +71,11 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"wrote {arguments.out}")
     if arguments.gather:
         print(f"wrote {arguments.gather}")
-    if arguments.plot:
-        _draw(plan, scan, arguments.plot)
-        print(f"wrote {arguments.plot}")
-    if arguments.report:
-        from scanfold.report import report
+    from scanfold.report import report
 
-        # an index has no coordinates to draw the groups on
-        print(f"wrote {report(saved, arguments.report, scan if hasattr(scan, 'variables') else None)}")
+    # an index has no coordinates to draw the groups on
+    placed = scan if hasattr(scan, "variables") else None
+    write_outputs(outputs, plot=lambda path: _draw(plan, scan, path), report=lambda path: report(saved, path, placed))
     return 0
 
 
@@ -94,7 +91,7 @@ def _opened(arguments: argparse.Namespace) -> Any:
     return open_scan(arguments.file, format="ptycho", fields=fields or None, kind=arguments.kind)
 
 
-def _draw(plan: Any, scan: Any, path: str) -> None:
+def _draw(plan: Any, scan: Any, path: Path) -> None:
     from matplotlib.figure import Figure
 
     from scanfold.grouping import draw_groups

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from scanfold._paths import replace_file
+from scanfold._paths import local, replace_file
 from scanfold.conventions import InputError, is_url
 
-#: Options that name a file, where others name a folder or a store.
-_FILES = ("csv", "report", "plot")
+#: Options that name a file, and those that name a store, which may be at a URL; others name a folder.
+_FILES, _STORES = ("csv", "report", "plot"), ("out", "gather")
 
 
 def check_outputs(options: Mapping[str, Any], *names: str) -> dict[str, Path]:
@@ -19,10 +19,11 @@ def check_outputs(options: Mapping[str, Any], *names: str) -> dict[str, Path]:
     Raises
     ------
     InputError
-        If a folder is missing, something else has the name of a file or folder, the name of a picture does not end in
-        a format of pictures, or two options name one file.
+        If what is no store is at a URL, a folder is missing, something else has the name of a file or folder, the name
+        of a picture does not end in a format of pictures, or two options name one file.
     """
-    outputs = {name: Path(options[name]) for name in names if options[name] and not is_url(options[name])}
+    given = [n for n in names if options[n] and not (n in _STORES and is_url(options[n]))]
+    outputs = {name: local(options[name], "tables, pictures and pages") for name in given}
     for name, path in outputs.items():
         if not path.absolute().parent.is_dir():
             raise InputError(f"--{name} {path}: there is no folder {path.parent}")

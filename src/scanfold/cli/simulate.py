@@ -8,7 +8,7 @@ from typing import Any
 
 from scanfold._paths import location
 from scanfold.cli import clusters
-from scanfold.cli.outputs import check_outputs
+from scanfold.cli.outputs import check_outputs, write_outputs
 from scanfold.conventions import unknown
 
 HELP = "simulate a ptychography scan with photon noise, out of core"
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Simulate, and write what was asked for."""
     out = location(arguments.out)
-    _check(arguments)
+    outputs = _check(arguments)
     where = clusters.cluster_options(vars(arguments))
     sim = simulation(arguments)
     with clusters.cluster(where):
@@ -67,13 +67,9 @@ def run(arguments: argparse.Namespace) -> int:
 
             sim = save(sim, out, progress=arguments.progress)
     print(f"wrote {arguments.out}")
-    if arguments.plot:
-        draw(sim, Path(arguments.plot))
-        print(f"wrote {arguments.plot}")
-    if arguments.report:
-        from scanfold.report import report
+    from scanfold.report import report
 
-        print(f"wrote {report(sim, arguments.report)}")
+    write_outputs(outputs, plot=lambda path: draw(sim, path), report=lambda path: report(sim, path))
     return 0
 
 
@@ -118,9 +114,9 @@ def draw(sim: Any, path: Path) -> None:
     figure.savefig(path, dpi=100)
 
 
-def _check(arguments: argparse.Namespace) -> None:
-    """Refuse before any work what can be seen to be wrong."""
+def _check(arguments: argparse.Namespace) -> dict[str, Path]:
+    """Refuse before any work what can be seen to be wrong; return what is written beside the scan."""
     for name, value, valid in (("--object", arguments.object, _OBJECTS), ("--pattern", arguments.pattern, _PATTERNS)):
         if value not in valid:
             raise unknown(name, value, valid)
-    check_outputs(vars(arguments), "out", "plot", "report")
+    return check_outputs(vars(arguments), "out", "plot", "report")

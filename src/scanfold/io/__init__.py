@@ -15,7 +15,7 @@ from scanfold.conventions import require_bool
 from scanfold.io.assemble import assemble, lazy
 from scanfold.io.chunks import Chunks
 from scanfold.io.describe import Description, describe
-from scanfold.io.formats import contents_of, existing, open_saved, saved
+from scanfold.io.formats import contents_of, open_saved, openable, saved
 from scanfold.io.verify import verify as verify_content
 
 __all__ = ["Description", "describe", "open_scan"]
@@ -108,7 +108,7 @@ def open_scan(
     >>> scan["data"].dims, scan["data"].shape, int(scan["data"][1, 2, 0, 0])
     (('y', 'x', 'ky', 'kx'), (2, 3, 4, 4), 80)
     """
-    name = existing(path)
+    name = openable(path)
     require_bool(verify=verify)
     if verify:
         verify_content(name)

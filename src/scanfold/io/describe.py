@@ -12,7 +12,7 @@ import xarray as xr
 from scanfold._markup import element, overview, table
 from scanfold.conventions import InputError, fingerprint
 from scanfold.io.assemble import assemble, lazy
-from scanfold.io.formats import contents_of, existing, format_of, open_saved, saved
+from scanfold.io.formats import contents_of, format_of, open_saved, openable, saved
 from scanfold.io.listing import ArrayInfo
 
 #: Arrays by which a file of ptychography is known: NPZ of PtychoPINN, in its two spellings, and of tike.
@@ -87,7 +87,7 @@ def describe(path: str | os.PathLike[str]) -> Description:
     >>> found.scan["counts"].dims
     ('position', 'ky', 'kx')
     """
-    name = existing(path)
+    name = openable(path)
     kind = format_of(name)
     arrays = tuple(kind.load().arrays(name))
     scan, problem = None, ""

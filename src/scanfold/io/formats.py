@@ -158,7 +158,7 @@ def contents_of(
 
 
 def existing(path: str | os.PathLike[str]) -> str:
-    """Return the path of a file that exists; of the store in it for a folder of results that holds one store.
+    """Return the path of a file that exists.
 
     Raises
     ------
@@ -181,7 +181,7 @@ def existing(path: str | os.PathLike[str]) -> str:
             raise
         raise InputError(f"{str(path)[:200]!r} is no path of a file: {error}"[:500]) from None
     if found.is_file() or found.is_dir():
-        return str(_store_in(found) or found)
+        return str(found)
     if found.exists():
         raise InputError(f"{str(path)!r} is neither a file nor a folder but a pipe or device; copy it to a file")
     if not found.parent.is_dir():
@@ -191,12 +191,21 @@ def existing(path: str | os.PathLike[str]) -> str:
     raise InputError(f"no file {str(path)!r}{hint}")
 
 
-def _store_in(folder: Path) -> Path | None:
-    """Return the only store in a folder that is none itself."""
-    if not folder.is_dir() or any((folder / name).exists() for name in ("zarr.json", ".zgroup", ".zarray")):
-        return None
-    stores = [p for p in folder.glob("*.zarr") if saved(str(p))]
-    return stores[0] if len(stores) == 1 else None
+def openable(path: str | os.PathLike[str]) -> str:
+    """Return the path of what is to be opened, which exists; a folder of results stands for the only store in it.
+
+    Raises
+    ------
+    InputError
+        As `existing`.
+    """
+    from scanfold.io.tiff import frames
+
+    name = existing(path)
+    if is_url(name) or not os.path.isdir(name) or is_zarr(name):
+        return name
+    stores = [str(p) for p in Path(name).glob("*.zarr") if saved(str(p))]
+    return stores[0] if len(stores) == 1 and not frames(Path(name)) else name
 
 
 def saved(path: str) -> bool:
