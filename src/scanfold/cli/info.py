@@ -62,8 +62,9 @@ def tree(arrays: Sequence[Any]) -> Iterator[str]:
 def scan_lines(scan: Any) -> Iterator[str]:
     """Yield what `open_scan` makes of the file."""
     from scanfold.conventions import primary
+    from scanfold.plot.positions import holds_maps
 
-    if _holds_maps(scan):
+    if holds_maps(scan):
         sizes, names = ", ".join(f"{d} {n}" for d, n in scan.sizes.items()), ", ".join(map(str, scan.data_vars))
         yield f"{'fits' if 'status' in scan else 'maps'} of {sizes}: {names}"
         return
@@ -73,11 +74,6 @@ def scan_lines(scan: Any) -> Iterator[str]:
     blocks = dict(zip(data.dims, (c[0] for c in data.chunks or ()), strict=False))
     for dim, count in data.sizes.items():
         yield f"  {dim}  {count} points, {blocks.get(dim, count)} in a block{_range(data, str(dim))}"
-
-
-def _holds_maps(scan: Any) -> bool:
-    """Say whether these are maps, none of which is the scan."""
-    return "status" in scan or ("primary" not in scan.attrs and len(scan.data_vars) > 1)
 
 
 def _range(data: Any, dim: str) -> str:
@@ -91,10 +87,11 @@ def next_command(found: Any) -> str:
     """Return the shell command to run next, or the Python line where there is no command for it."""
     if found.scan is None:
         return str(found.command)
-    if _holds_maps(found.scan):
-        return f"scanfold report {found.shell}"
     from scanfold.conventions import primary
+    from scanfold.plot.positions import holds_maps
 
+    if holds_maps(found.scan):
+        return f"scanfold report {found.shell}"
     data = primary(found.scan)
     names = list(map(str, data.dims))
     options = ""

@@ -12,6 +12,7 @@ from scanfold.grouping.overlap import coverage
 from scanfold.grouping.positions import positions_of
 from scanfold.plot import colours
 from scanfold.plot.axes import given_or_new
+from scanfold.plot.positions import dot_size
 
 
 def draw_groups(plan: xr.Dataset, positions: Any, *, number: int = 12, ax: Any = None) -> Any:
@@ -46,7 +47,7 @@ def draw_groups(plan: xr.Dataset, positions: Any, *, number: int = 12, ax: Any =
     ax = given_or_new(ax)
     seen = coverage(plan)
     count = seen["count"].values
-    size = np.clip(8000 / y.size, 1, 24)
+    size = dot_size(y.size)
     ax.scatter(x[count == 0], y[count == 0], size, color=colours.GREY, label="in no group")
     drawn = ax.scatter(x[count > 0], y[count > 0], size, c=count[count > 0], cmap=colours.SEQUENTIAL, vmin=1)
     ax.figure.colorbar(drawn, ax=ax, label="groups that a position is in", ticks=_whole(count.max()))

@@ -11,7 +11,7 @@ import xarray as xr
 from scanfold.conventions import InputError, unknown
 from scanfold.plot import colours
 from scanfold.plot.axes import given_or_new
-from scanfold.plot.positions import Axis, axis_of, drawable, kept, plain, scan_dims, titled, used_in
+from scanfold.plot.positions import Axis, axis_of, dot_size, drawable, kept, label_of, plain, scan_dims, used_in
 
 _KINDS = ("auto", "image", "points", "line", "bars")
 #: Coordinates of free positions.
@@ -82,7 +82,7 @@ def parameter_map(
     values = maps[shown].transpose(*dims).values.astype(np.float64)
     error = None if beside is None else maps[beside].transpose(*dims).values
     ax = given_or_new(ax)
-    label = titled(str(fits[shown].attrs.get("long_name", shown)), fits[shown].attrs.get("units"))
+    label = label_of(fits[shown])
     axes = [axis_of(fits, d) for d in dims]
     if kind == "image":
         _image(ax, values, keep, axes[0], axes[1], label, kw)
@@ -166,11 +166,11 @@ def _points(
     chosen, extend = _colours_of(shown, kw)
     y, x = (p.values for p in places)
     there = ~np.ma.getmaskarray(shown)
-    size = chosen.pop("s", float(np.clip(8000 / values.size, 1, 24)))
+    size = chosen.pop("s", dot_size(values.size))
     ax.scatter(x[~there], y[~there], size, color=colours.GREY, linewidth=0)
     drawn = ax.scatter(x[there], y[there], size, c=values[there], **{"linewidth": 0} | chosen)
     ax.figure.colorbar(drawn, ax=ax, label=label, extend=extend)
-    up, across = (titled(str(p.attrs.get("long_name", p.name)), p.attrs.get("units")) for p in places)
+    up, across = map(label_of, places)
     ax.set(xlabel=across, ylabel=up, aspect="equal")
 
 

@@ -58,10 +58,25 @@ def scan_dims(fits: xr.Dataset) -> tuple[str, ...]:
     return tuple(map(str, first.dims))
 
 
+def label_of(array: xr.DataArray, name: object = None) -> str:
+    """Return what an axis or a colour bar says of an array: its long name, or `name`, and its units."""
+    return titled(str(array.attrs.get("long_name", array.name if name is None else name)), array.attrs.get("units"))
+
+
+def dot_size(count: int) -> float:
+    """Return the area of a dot where so many positions are drawn."""
+    return float(np.clip(8000 / count, 1, 24))
+
+
 def drawable(fits: xr.Dataset) -> list[str]:
     """Return the names of the variables that hold one number at each position."""
     dims = set(scan_dims(fits))
     return [str(n) for n, v in fits.data_vars.items() if set(v.dims) == dims and v.dtype.kind in "iufb"]
+
+
+def holds_maps(ds: xr.Dataset) -> bool:
+    """Say whether these are maps, none of which is the scan."""
+    return "status" in ds or ("primary" not in ds.attrs and len(ds.data_vars) > 1)
 
 
 def maps_in(ds: xr.Dataset) -> xr.Dataset:
@@ -117,7 +132,7 @@ def axis_of(fits: xr.Dataset, dim: str) -> Axis:
         if name in fits.coords and fits[name].dims == (dim,):
             coordinate = fits[name]
             units = coordinate.attrs.get("units")
-            label = titled(str(coordinate.attrs.get("long_name", name)), units)
+            label = label_of(coordinate, name)
             if coordinate.dtype.kind in "iuf" and np.isfinite(coordinate.values).all():
                 return Axis(coordinate.values.astype(np.float64), None, label, units)
             words = [plain(v) for v in coordinate.values]

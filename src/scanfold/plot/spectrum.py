@@ -11,7 +11,7 @@ import xarray as xr
 
 from scanfold.conventions import primary, provenance, unknown
 from scanfold.plot import colours
-from scanfold.plot.positions import axis_of, indices, plain, titled, words_of
+from scanfold.plot.positions import axis_of, indices, label_of, plain, words_of
 
 
 def fit(
@@ -70,7 +70,7 @@ def fit(
     top, bottom = _axes(axes)
     x = axis_of(spectrum.to_dataset(name="spectrum"), dim)
     top.set_title(_title(fits, here, place), fontsize="medium")
-    top.set_ylabel(titled(str(array.attrs.get("long_name", array.name or "data")), array.attrs.get("units")))
+    top.set_ylabel(label_of(array, array.name or "data"))
     if bottom is None:
         top.set_xlabel(x.label)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -13,8 +12,8 @@ import xarray as xr
 from scanfold._markup import Markup, element, image, section, table
 from scanfold.conventions import InputError, primary, provenance
 from scanfold.plot import colours, complex_image, parameter_map, patterns
-from scanfold.plot.positions import maps_in, plain, thin, titled
-from scanfold.report import figures
+from scanfold.plot.positions import dot_size, label_of, maps_in, plain, thin, titled
+from scanfold.report import figures, recipe
 
 #: Maps with pictures, pixels along a side of one, frames averaged, groups counted, positions drawn.
 _MAPS, _PIXELS, _FRAMES, _GROUPS, _POINTS = 24, 600, 64, 200_000, 20_000
@@ -65,12 +64,13 @@ def _maps(ds: xr.Dataset, limit: int) -> list[Markup]:
     shown = [n for n in names if not n.partition(" ")[0].endswith("_stderr")][:_MAPS]
     rows, parts = [], []
     for name in names:
-        values = np.asarray(maps[name].values, np.float64)
+        one = maps[[name]].compute()
+        values = np.asarray(one[name].values, np.float64)
         finite = values[np.isfinite(values)]
         low, middle, high = np.percentile(finite, (2, 50, 98)) if finite.size else (np.nan,) * 3
         rows.append([name, finite.size / values.size, float(low), float(middle), float(high)])
         if name in shown and finite.size and finite.min() < finite.max():  # a map of one value needs no picture
-            small = thin(maps[[name]], _PIXELS)
+            small = thin(one, _PIXELS)
             parts.append(image(figures.draw(partial(_draw_map, maps=small, name=name), _HALF, limit), f"Map of {name}"))
     return [table(("map", "part with a value", "2nd percentile", "median", "98th percentile"), rows), *parts]
 
@@ -149,9 +149,8 @@ def _positions(ds: xr.Dataset, limit: int) -> list[Markup]:
 def _draw_positions(figure: Any, places: xr.Dataset) -> None:
     ax = figure.add_subplot()
     y, x = places["position_y"], places["position_x"]
-    ax.scatter(x, y, np.clip(8000 / x.size, 1, 24), color=colours.COMPONENTS[0], linewidth=0)
-    up, across = (titled(str(p.attrs.get("long_name", p.name)), p.attrs.get("units")) for p in (y, x))
-    ax.set(xlabel=across, ylabel=up, aspect="equal")
+    ax.scatter(x, y, dot_size(x.size), color=colours.COMPONENTS[0], linewidth=0)
+    ax.set(xlabel=label_of(x), ylabel=label_of(y), aspect="equal")
     ax.invert_yaxis()
 
 
@@ -216,8 +215,7 @@ def _recipe(ds: xr.Dataset) -> list[Markup]:
         sizes = " × ".join(f"{n:,} {d}" for d, n in zip(about.get("dims", []), about.get("shape", []), strict=False))
         rows.append([name, ", ".join(filter(None, [about.get("source", {}).get("path"), sizes]))])
     rows += [[name, _word(value)] for name, value in recorded.get("options", {}).items()]
-    record = json.dumps(recorded, indent=1, ensure_ascii=False)
-    return [table(("", ""), rows), element("details", element("summary", "The full record"), element("pre", record))]
+    return [table(("", ""), rows), recipe.record(recorded)]
 
 
 def _word(value: object) -> object:

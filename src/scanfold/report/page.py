@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from scanfold._markup import Markup, element, image, page, section, table
-from scanfold._paths import file_target, replace_file
+from scanfold._paths import file_target, write_whole
 from scanfold.conventions import SCAN_DIMS, InputError, ScanError, primary, provenance, versions
 from scanfold.fitting.results import parameter_names, summary
 from scanfold.io.reopen import reopen
@@ -100,9 +99,7 @@ def report(
         content = [_header(title, dict(fits.sizes), provenance(fits)), *maps.sections(fits, data, figures.ROOM // 30)]
     else:
         title, content = str(fits.attrs.get("title", "fits")), _of_fits(_load(fits), data, model, weights)
-    with replace_file(target) as temporary:
-        whole = page(title, *content, section("How to cite", *_cite(provenance(fits))))
-        temporary.write_text(whole, encoding="utf-8")
+    write_whole(target, page(title, *content, section("How to cite", *_cite(provenance(fits)))).encode())
     return target
 
 
@@ -238,10 +235,9 @@ def _worst(
 def _again(run: _Run) -> list[Markup]:
     if run.recorded.get("operation") != "fit":
         return []
-    record = json.dumps(run.recorded, indent=1, ensure_ascii=False)
     return [
         element("pre", traces.lines(run.fits) if traces.of_traces(run.fits) else recipe.lines(run.recorded)),
-        element("details", element("summary", "The full record"), element("pre", record)),
+        recipe.record(run.recorded),
     ]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import xarray as xr
 
 from scanfold._markup import Markup, element, image, page, section, table
-from scanfold._paths import file_target, replace_file
+from scanfold._paths import file_target, write_whole
 from scanfold.conventions import InputError
 from scanfold.report.figures import ROOM
 from scanfold.runs import open_store
@@ -67,8 +67,7 @@ def polarisation_report(folder: str | Path, path: str | Path | None = None) -> P
         section("Pictures", *_pictures(out)),
         section("How it was made", *_recipe(run)),
     ]
-    with replace_file(target) as temporary:
-        temporary.write_text(page(f"Polarisation map of {out.name}", *content), encoding="utf-8")
+    write_whole(target, page(f"Polarisation map of {out.name}", *content).encode())
     return target
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
+
+from scanfold._markup import Markup, element
 
 _DEFAULTS = {"likelihood": "gaussian", "method": "leastsq", "covariance": False, "errors": "flag",
              "poor_fit": 1e-6, "no_signal": 10.0}  # fmt: skip
@@ -84,6 +87,12 @@ def option_rows(options: Mapping[str, Any]) -> list[list[object]]:
         "no_signal below a gain in AIC of": options.get("no_signal"),
     }
     return [[name, str(value)] for name, value in words.items() if value not in (None, "")]
+
+
+def record(recorded: Mapping[str, Any]) -> Markup:
+    """Return the whole record, folded away."""
+    text = json.dumps(recorded, indent=1, ensure_ascii=False)
+    return element("details", element("summary", "The full record"), element("pre", text))
 
 
 def lines(recorded: Mapping[str, Any]) -> str:

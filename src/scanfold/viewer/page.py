@@ -12,7 +12,7 @@ from bokeh.models import Span
 
 from scanfold.conventions import InputError, ScanError, flags
 from scanfold.plot import colours
-from scanfold.plot.positions import axis_of, indices, kept, readable, titled, words_of
+from scanfold.plot.positions import axis_of, indices, kept, label_of, readable, words_of
 from scanfold.viewer import Shown, pictures
 from scanfold.viewer.sources import Sources
 
@@ -114,7 +114,7 @@ class Explorer(Shown):
                 values = np.where(kept(maps, self._query.value).values, values, np.nan)
             except ScanError as error:
                 self._say(str(error))
-        title = titled(str(shown.attrs.get("long_name", name)), shown.attrs.get("units"))
+        title = label_of(shown)
         where = [maps.coords[n] for n in ("position_y", "position_x") if n in maps.coords and maps[n].dims == dims]
         self._free = len(dims) == 1 and len(where) == 2
         if len(dims) == 2:
@@ -180,7 +180,7 @@ class Explorer(Shown):
         if scan is None:
             return
         here = scan.isel(place).compute()
-        label = titled(str(scan.attrs.get("long_name", scan.name or "data")), scan.attrs.get("units"))
+        label = label_of(scan, scan.name or "data")
         title = ", ".join(f"{d} = {i}" for d, i in place.items())
         if here.ndim == 1:
             x = here[here.dims[0]]

@@ -11,7 +11,7 @@ from bokeh.models import ColorBar, FactorRange, FixedTicker, LinearColorMapper, 
 from bokeh.plotting import ColumnDataSource, figure
 
 from scanfold.plot import colours
-from scanfold.plot.positions import axis_of, titled
+from scanfold.plot.positions import axis_of, label_of
 
 #: Pixels of a map along each dim that are sent to the browser.
 MOST = 1200
@@ -127,7 +127,7 @@ def line(ds: xr.Dataset, values: np.ndarray, dim: str, title: str) -> Any:
 
 def cloud(y: xr.DataArray, x: xr.DataArray, values: np.ndarray, title: str) -> Any:
     """Draw a map over free positions as coloured points where these are."""
-    labels = [titled(str(c.attrs.get("long_name", c.name)), c.attrs.get("units")) for c in (x, y)]
+    labels = [label_of(x), label_of(y)]
     p = _figure(title, *labels, match_aspect=True)
     p.frame_width = p.frame_height = FRAME
     step = max(1, values.size // POINTS)
@@ -153,7 +153,7 @@ def spectrum(x: xr.DataArray, data: np.ndarray, fit: np.ndarray | None, title: s
     """
     from bokeh.layouts import column
 
-    axis = titled(str(x.attrs.get("long_name", x.name)), x.attrs.get("units"))
+    axis = label_of(x)
     options: dict[str, Any] = {"tools": TOOLS, "width": 620, "toolbar_location": "above"}
     top = figure(title=title, y_axis_label=label, height=380 if fit is not None else 520, **options)
     top.scatter(x.values, data, size=4, color=colours.DATA, legend_label="data")

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from scanfold.conventions import DETECTOR_DIMS, SCAN_DIMS, InputError, ScanError, primary, provenance
-from scanfold.plot.positions import maps_in
+from scanfold.plot.positions import holds_maps, maps_in
 
 #: Bytes of a scan that are read for its overview.
 READ = 2**28
@@ -77,7 +77,7 @@ def sources(
 
 def _scan_in(found: xr.Dataset | xr.DataArray) -> xr.DataArray | None:
     """Return the array with detector dims that this is, if it is a scan and no map."""
-    if isinstance(found, xr.Dataset) and ("status" in found or ("primary" not in found.attrs and len(found) > 1)):
+    if isinstance(found, xr.Dataset) and holds_maps(found):
         return None
     array = primary(found)
     inner = [d for d in array.dims if d in DETECTOR_DIMS or d not in SCAN_DIMS]
