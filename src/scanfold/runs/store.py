@@ -191,10 +191,10 @@ def _compute(
             _prologue(scan, ledger, workers)
             if kept:
                 scan.groups = plan.from_json(kept["plan"])
-                plan.require_whole_chunks(scan.groups, ds.sizes)
             else:
                 scan.groups = list(groups) if groups is not None else _fit(scan, workers, label if show else None)
-                plan.require_whole_chunks(scan.groups, ds.sizes)
+            plan.require_whole_chunks(scan.groups, ds.sizes)
+            if not kept:
                 with writing(ledger.folder):
                     create(ds, scan.groups, ledger.store, compress=compress)
                 content = {"run": scan.run, "identity": work, "plan": plan.to_json(scan.groups), "ready": True}

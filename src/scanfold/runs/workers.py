@@ -149,6 +149,7 @@ class Cluster:
         except queue.Empty:
             return None
         self._futures.pop(id(future), None)
+        self._awake = time.monotonic()
         return job, future.result
 
     def compute(self, graph: graphs.Graph, keys: Sequence[Any]) -> list[Any]:
@@ -217,7 +218,8 @@ class Cluster:
                 f"no worker for {PATIENCE:.0f} s; see to the cluster, then run the same lines again: "
                 "what is finished is kept"
             )
-        self._require_awake(now)
+        if now - self._awake > RESCALE:  # the scheduler is not asked about all workers while blocks end
+            self._require_awake(now)
 
     def _require_awake(self, now: float) -> None:
         """Give up if every worker holds so much memory, with nothing to compute, that Dask gives it no more work."""
