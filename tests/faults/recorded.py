@@ -48,7 +48,7 @@ FLOOR = {
     ),
     "R4": Row("SIGSTOP of a worker", "done, ≤ ttl + clean", (_FLOOR + "a_worker_is_stopped_for_good",)),
     "R5": Row(
-        "input 5 × the memory of two workers of 400 MiB", "peak ≤ 70 % of the limit, no restarts",
+        "input 5 × the memory of two workers of 640 MiB", "peak ≤ 70 % of the limit, no restarts",
         (HERE + "test_large_scans.py",),
     ),
     "R6": Row(

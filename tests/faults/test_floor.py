@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from runs import toys
 
-from scanfold.runs import workers
+from scanfold.runs import processes
 
 from . import harness
 from .jobs import FATAL, LONG, SLOW, Clean, Job
@@ -112,7 +112,7 @@ SILENCE = 20
 
 def impatient() -> None:
     """Take a worker for dead sooner."""
-    workers.TTL = f"{SILENCE}s"
+    processes.TTL = f"{SILENCE}s"
 
 
 def test_a_worker_is_stopped_for_good(undisturbed, tmp_path, note):

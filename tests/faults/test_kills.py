@@ -82,9 +82,9 @@ def test_a_worker_is_killed(name, clean, tmp_path, note):
 
 def impatient() -> None:
     """Take a worker that is silent for 3 s for dead."""
-    from scanfold.runs import workers
+    from scanfold.runs import processes
 
-    workers.TTL = "3s"
+    processes.TTL = "3s"
 
 
 @each()

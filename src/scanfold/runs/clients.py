@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from scanfold.conventions import InputError, RunError
-from scanfold.runs.workers import local_cluster
+from scanfold.runs.processes import local_cluster
 
 #: How long a scheduler may take to answer.
 TIMEOUT = "10s"

@@ -7,7 +7,7 @@ import queue
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol
@@ -15,17 +15,14 @@ from typing import Any, Protocol
 from scanfold._paths import exists
 from scanfold.conventions import InputError, RunError
 from scanfold.runs import graph as graphs
+from scanfold.runs.processes import RESCALE, local_cluster, replace_lost
 from scanfold.runs.worker import limit_libraries, single_threaded_libraries
 
-#: Seconds without any worker after which a run gives up, and with too few after which they are asked for again.
-PATIENCE, RESCALE = 60.0, 5.0
+#: Seconds without any worker after which a run gives up.
+PATIENCE = 60.0
 #: Seconds after which it gives up if Dask has paused all workers, and none of them computes anything.
 PAUSED = 30.0
-#: Seconds that the first worker process of a cluster of our own may take to come up.
-STARTING = 45.0
-#: Silence after which a worker of a cluster of our own is taken for dead.
-TTL = "60s"
-#: Bytes that a worker process takes before any data.
+#: Bytes that a worker process takes at least before any data; with the code of a fit it takes 320 MiB.
 BASE = 200 * 2**20
 #: Fewer positions than this are not worth starting processes for.
 SMALL = 1000
@@ -37,8 +34,11 @@ class Workers(Protocol):
     """What a run needs of the place where blocks are computed."""
 
     threads: int
-    memory: float  # bytes per thread
     mortal: bool  # workers can die without taking this process along
+
+    @property
+    def memory(self) -> float:
+        """Bytes that each thread may hold."""
 
     def submit(self, job: Any, function: Callable[..., Any], *arguments: Any) -> None:
         """Start a task; `next` will give its job back."""
@@ -124,13 +124,26 @@ class Cluster:
         self._wanted = wanted or len(workers)
         self.threads = wanted or sum(w["nthreads"] for w in workers) or 1
         self._limit = min((w["memory_limit"] or 0 for w in workers), default=0)
-        limits = [(w["memory_limit"] - BASE) / w["nthreads"] for w in workers if w["memory_limit"]]
-        self.memory = min(limits, default=float("inf"))
-        if self.memory <= 0:
-            raise InputError(
-                f"a worker may hold {(self.memory + BASE) / 2**20:.0f} MiB, and Python with its libraries takes about "
-                f"{BASE / 2**20:.0f} before any data; give each at least 512 MiB: LocalCluster(memory_limit='512MiB')"
-            )
+        self._room({})
+
+    @property
+    def memory(self) -> float:
+        """What a thread may hold of data: the limit of its worker, less what that holds now with its libraries."""
+        return self._room(self._client.run(held, on_error="return"))
+
+    def _room(self, taken: Mapping[str, Any]) -> float:
+        """Return the bytes that are left to a thread of the worker with least, given what some of them hold."""
+        room = float("inf")
+        for address, worker in self._client.scheduler_info(n_workers=-1)["workers"].items():
+            holds = max(BASE, taken[address] if isinstance(taken.get(address), int) else 0)
+            if (limit := worker["memory_limit"]) and limit <= holds:
+                raise InputError(
+                    f"a worker may hold {limit / 2**20:.0f} MiB, and Python with its libraries takes about "
+                    f"{holds / 2**20:.0f} before any data; give each at least 640 MiB: "
+                    "LocalCluster(memory_limit='640MiB')"
+                )
+            room = min(room, (limit - holds) / worker["nthreads"] if limit else room)
+        return room
 
     def submit(self, job: Any, function: Callable[..., Any], *arguments: Any) -> None:
         """Start a task; its arguments travel as bytes, so that Dask does not look into their graphs."""
@@ -154,11 +167,16 @@ class Cluster:
 
     def compute(self, graph: graphs.Graph, keys: Sequence[Any]) -> list[Any]:
         """Compute a small whole-scan step on all workers."""
-        from distributed import KilledWorker
+        from distributed import KilledWorker, wait
 
         try:
             with self._connected():
-                return list(self._client.get(graphs.optimise(graph, keys), list(keys)))
+                futures = self._client.get(graphs.optimise(graph, keys), list(keys), sync=False)
+                while not all(future.done() for future in futures):
+                    self.check()
+                    with suppress(TimeoutError):
+                        wait(futures, timeout=1.0)
+                return list(self._client.gather(futures))
         except KilledWorker as error:
             raise RunError(
                 f"a small step over the whole scan killed its workers, most likely for want of memory ({error}); "
@@ -212,7 +230,7 @@ class Cluster:
             self._complete = now
         elif self._cluster is not None and now - self._complete > RESCALE:
             self._complete = now
-            _replace_lost(self._cluster)
+            replace_lost(self._cluster)
         if now - self._last_seen > PATIENCE:
             raise RunError(
                 f"no worker for {PATIENCE:.0f} s; see to the cluster, then run the same lines again: "
@@ -265,19 +283,18 @@ class Cluster:
         self._futures.clear()
 
 
-def _replace_lost(cluster: Any) -> None:
-    # Workers that died while starting stay in the cluster's books, which keeps it from starting others.
-    for name, worker in list(cluster.workers.items()):
-        if worker.status.name in ("closed", "failed"):
-            cluster.workers.pop(name, None)
-    cluster.scale(len(cluster.worker_spec))  # as many as it was asked for last
-
-
 def _restorable(cluster: Any) -> Any:
     from distributed import LocalCluster
 
     restorable = isinstance(cluster, LocalCluster) and not cluster.asynchronous
     return cluster if restorable and getattr(cluster, "_adaptive", None) is None else None
+
+
+def held() -> int:
+    """Return the bytes that this process holds."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
 
 
 def unseen(paths: Sequence[str], dask_worker: Any) -> list[tuple[str, str]]:
@@ -328,83 +345,3 @@ def _current_client() -> Any:
         return default_client()
     except ValueError:
         return None
-
-
-@contextmanager
-def local_cluster(workers: int, memory: int | None = None) -> Iterator[tuple[Any, Any]]:
-    """Start single-threaded worker processes that listen on loopback only."""
-    import dask
-    from distributed import Client, LocalCluster
-    from distributed.system import MEMORY_LIMIT
-
-    settings = {
-        "distributed.scheduler.worker-ttl": TTL,
-        "distributed.scheduler.allowed-failures": 20,
-        # Every process keeps samples of itself, two a second: of five minutes, not of an hour, in which memory grows.
-        "distributed.admin.system-monitor.log-length": 600,
-        # Nor are kept a profile of each of the last 1,000 seconds, as many messages with the blocks that were in
-        # them, and the tasks of 100 graphs: of tens of MiB, which fill for twenty minutes.
-        "distributed.worker.profile.enabled": False,
-        "distributed.admin.low-level-log-length": 100,
-        "distributed.diagnostics.computations.max-history": 1,
-    }
-    environment = dict(os.environ)
-    with _hidden_main(), dask.config.set(settings):
-        try:
-            with (
-                LocalCluster(
-                    n_workers=0,  # they are asked for below, so that one that dies at once is replaced like any other
-                    memory_limit=memory or MEMORY_LIMIT // workers,
-                    threads_per_worker=1,
-                    processes=True,
-                    host="127.0.0.1",
-                    dashboard_address="127.0.0.1:0",
-                    worker_dashboard_address="127.0.0.1:0",
-                    silence_logs=50,
-                ) as cluster,
-                Client(cluster, set_as_default=False) as client,
-            ):
-                cluster.scale(workers)
-                _wait_for_one(client, cluster)
-                _restore(environment)
-                yield client, cluster
-        finally:
-            _restore(environment)  # nannies set variables again whenever they start a worker
-
-
-def _wait_for_one(client: Any, cluster: Any) -> None:
-    begun = time.monotonic()
-    while True:
-        try:
-            client.wait_for_workers(1, timeout=RESCALE)
-            return
-        except TimeoutError:
-            if time.monotonic() - begun > STARTING:
-                raise RunError(
-                    f"no worker process came up within {STARTING:.0f} s; `scanfold doctor` may tell why"
-                ) from None
-            _replace_lost(cluster)
-
-
-def _restore(environment: dict[str, str]) -> None:
-    for name in set(os.environ) - set(environment):
-        del os.environ[name]
-    os.environ.update(environment)
-
-
-@contextmanager
-def _hidden_main() -> Iterator[None]:
-    """Keep spawned workers from running the user's script again, which may have no ``if __name__`` guard.
-
-    What kernels need of it travels by value (cloudpickle).
-    """
-    main = sys.modules["__main__"]
-    kept: dict[str, Any] = {}
-    for name in ("__file__", "__spec__"):
-        if name in main.__dict__:
-            kept[name] = main.__dict__.pop(name)
-    main.__spec__ = None
-    try:
-        yield
-    finally:
-        main.__dict__.update(kept)
