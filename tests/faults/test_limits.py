@@ -6,13 +6,13 @@ import errno
 import json
 import os
 import shutil
-import time
+import subprocess
+import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import dask.array as da
 import lmfit
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ from inputs import files, hostile, trials, words
 from runs import toys
 
 import scanfold as sf
-from scanfold import _apply, runs
+from scanfold import runs
 from scanfold.conventions import InputError
 from scanfold.runs import plan
 from scanfold.runs.store import compute_to
@@ -144,37 +144,10 @@ def test_two_hundred_chunkings(tmp_path_factory, note):
     assert len(tried) >= 150
 
 
-def _run_many(folder: Path) -> None:
-    """Save 10⁵ blocks, a number each, until the first is finished; print what that took."""
-    from scanfold.runs import scheduler
-
-    def maps(count: int) -> xr.Dataset:
-        data = xr.DataArray(da.zeros((count, 4), chunks=(1, 4)), dims=("position", "energy"))
-        out = _apply.apply_kernel(
-            lambda b: b.sum(-1)[:, None], data, core_dims=[["energy"]], output={"value": 1}, token="sum"
-        )
-        return out.isel(value=0).to_dataset(name="sum")
-
-    sf.save(maps(4), folder / "warm.zarr", progress=False)  # what is imported once
-    begun = time.perf_counter()
-
-    def first(run: Any, job: Any, result: Any) -> None:
-        result()
-        lines = Path("/proc/self/status").read_text().splitlines()
-        peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10
-        print(json.dumps({"first": time.perf_counter() - begun, "peak": peak}), flush=True)
-        os._exit(0)
-
-    scheduler.Run._settle = first  # type: ignore[method-assign]
-    wanted = maps(10**5)
-    compute_to(wanted, folder / "out.zarr", progress=False, groups=plan.cells(wanted))
-
-
 def test_many_blocks(tmp_path, note):
     """10⁵ blocks of a kernel that does nothing: when the first is finished, and what the client holds."""
-    code, text = harness.start(Job("many", write, _run_many), tmp_path).wait()
-    assert code == 0, text
-    found = json.loads(text.splitlines()[-1])
+    program = [sys.executable, str(Path(__file__).with_name("many_blocks.py")), str(tmp_path)]
+    found = json.loads(subprocess.run(program, check=True, capture_output=True, text=True).stdout)
     note(f"first after {found['first']:.2f} s, client at most {found['peak']:.0f} MiB")
     assert found["first"] < 5
     assert found["peak"] < 500

@@ -43,8 +43,10 @@ _ELEMENTWISE = {getattr(operator, name) for name in _OPERATORS} | {np.where, chu
 def materialise(ds: xr.Dataset, names: Iterable[str]) -> Graph:
     """Return the graph of some variables as one dictionary, made once per run and culled per block."""
     with _without_collection():
-        whole: Any = ds[list(names)].__dask_graph__()  # type: ignore[no-untyped-call]
-        return dict(convert_legacy_graph(ensure_dict(whole)))
+        whole: Any = ensure_dict(ds[list(names)].__dask_graph__())  # type: ignore[no-untyped-call]
+        if all(isinstance(task, GraphNode) for task in whole.values()):
+            return dict(whole)
+        return dict(convert_legacy_graph(whole))
 
 
 @contextmanager
