@@ -69,9 +69,9 @@ def test_the_kernel_runs_once_per_position_for_all_variables(tmp_path, calls):
     ds = toys.maps(toys.scan(), toys.Kernel(calls))
     runs.save(ds, tmp_path / "a.zarr", progress=False)
     whole = [int(p.name.split("-")[0]) for p in calls.iterdir() if p.name.split("-")[1] == "10"]
-    # 12 blocks of ten positions; the trial takes the middle one as a whole too, since it has fewer than 50.
+    # 12 blocks of ten positions; the trial times and weighs the middle one as a whole too: it has fewer than 50.
     assert sorted(set(whole)) == sorted({int(v) for v in toys.scan()[::2, ::5, 0].values.ravel()})
-    assert len(whole) == 12 + 1
+    assert len(whole) == 12 + 2
 
 
 def test_building_and_planning_read_one_block_and_the_run_each_block_once(tmp_path):
@@ -372,7 +372,7 @@ def test_workers_with_no_room_beside_their_libraries_are_refused(tmp_path: Path)
             dashboard_address="127.0.0.1:0", worker_dashboard_address="127.0.0.1:0",
         ) as cluster,
         Client(cluster),
-        pytest.raises(InputError, match=r"150 MiB.*512 MiB"),
+        pytest.raises(InputError, match=r"150 MiB.*640 MiB"),
     ):  # fmt: skip
         runs.save(xr.DataArray(np.ones((4, 4)), dims=("y", "x"), name="a").chunk(y=2), tmp_path / "a.zarr")
     assert not list(tmp_path.glob("a.zarr/a/c/*"))

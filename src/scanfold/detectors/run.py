@@ -177,9 +177,9 @@ class _Run:
             warnings.warn(warning.message, warning.category, stacklevel=4)
 
     def kept(self, lazy: xr.Dataset | xr.DataArray, name: str) -> xr.Dataset:
-        """Compute through a store of this name, so that an interrupted run goes on, and load it."""
+        """Compute through a store of this name, so that an interrupted run goes on; load it here."""
         store = self.folder.hidden / f"{name}.zarr"
-        return save(lazy, store, resume=self.resume, progress=self.progress).compute()
+        return save(lazy, store, resume=self.resume, progress=self.progress).compute(scheduler="threads")
 
     def everything(self, clicks: tuple[bool, bool]) -> xr.Dataset:
         """Do both passes, and write all that is made from them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +53,8 @@ class FitBlock:
     margin: float
     errors: str
     scan: tuple[str, ...]
+    #: A run that projects memory asks how many positions are held at a time.
+    together: ClassVar[int] = ROWS
 
     def __call__(self, data: npt.NDArray[np.generic], *extras: Array) -> Array:
         """Fit the block, a few rows at a time."""

@@ -146,10 +146,12 @@ class MeanStart:
 
     def __call__(self, *runs: npt.NDArray[np.generic]) -> Array:
         """Average the runs (positions, n) and fit their mean."""
-        data = np.concatenate([np.asarray(r, np.float64) for r in runs])
-        data[~np.isfinite(data)] = np.nan
-        counts = np.isfinite(data).sum(axis=0)
-        mean = np.nansum(data, axis=0) / np.maximum(counts, 1)
+        data = np.concatenate(runs, dtype=np.float64)
+        missing = ~np.isfinite(data)
+        counts = (~missing).sum(axis=0)
+        data[missing] = 0.0
+        mean = data.sum(axis=0) / np.maximum(counts, 1)
+        data[missing] = np.nan
         keep = counts > 0
         rows = self._rows(mean[None], keep[None])
         best, cost = np.array(self.problem.value), np.inf

@@ -263,7 +263,7 @@ def fit_blocks(scan: Scan, costs: Mapping[int, Mapping[str, float]], threads: in
     scan : Scan
         Cut into cells.
     costs : mapping
-        For each group, by its number, what `worker.try_rows` found.
+        For each group, by its number, what `trial.try_rows` found.
     threads : int
         Worker threads; each should have several blocks, so that they end together.
     memory : float

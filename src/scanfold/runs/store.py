@@ -24,7 +24,8 @@ from scanfold.runs.ledger import Ledger, writing
 from scanfold.runs.opening import open_zarr
 from scanfold.runs.progress import Progress
 from scanfold.runs.scheduler import Run
-from scanfold.runs.worker import try_rows, writing_chunks
+from scanfold.runs.trial import try_rows
+from scanfold.runs.worker import writing_chunks
 from scanfold.runs.workers import Workers, find_workers
 
 #: Seconds from which a run says beforehand how long it will take.

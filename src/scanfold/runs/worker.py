@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import itertools
+import math
 import shutil
 import sys
 import time
@@ -13,7 +15,6 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from dask.callbacks import Callback
 from dask.local import get_sync
 
 from scanfold import _apply
@@ -22,8 +23,8 @@ from scanfold.conventions import is_url
 from scanfold.runs import graph as graphs
 from scanfold.runs.ledger import Ledger, writing
 
-#: Seconds that rows on trial should take.
-CLEAR = 0.02
+#: Steps in which the parts of a block are computed.
+STEPS = 8
 
 Slices = tuple[slice, ...]
 
@@ -89,8 +90,7 @@ def run_block(block: Block, max_attempts: int | None = None) -> dict[str, Any]:
         if not allowed:
             return {"state": "killer"}
         start = time.perf_counter()
-        values = compute(block)
-        arrays = {target.name: _assemble(target, values) for target in block.targets}
+        arrays = compute(block)
         return finish(block, arrays, seconds=time.perf_counter() - start)
 
 
@@ -104,7 +104,7 @@ def run_fragment(block: Block, units: tuple[int, int], max_attempts: int) -> dic
         kept = {}
         for number, rows in _overlaps(block.pieces, units):
             piece = block.pieces[number]
-            chunks = dict(zip(piece.keys, _execute(_restrict(block, {number: rows}), piece.keys), strict=True))
+            chunks = dict(zip(piece.keys, execute(_restrict(block, {number: rows}), piece.keys), strict=True))
             for target in block.targets:
                 chunk = chunks[target.parts[number][0]]
                 flat = chunk.reshape((piece.count, *chunk.shape[block.scan_ndim :]))
@@ -144,15 +144,33 @@ def merge_fragments(
     for target in block.targets:
         for piece, (key, _, _) in zip(block.pieces, target.parts, strict=True):
             values[key] = values[key].reshape(piece.shape + target.shape[block.scan_ndim :])
-    arrays = {target.name: _assemble(target, values) for target in block.targets}
+    arrays: dict[str, np.ndarray] = {}
+    _place(block, values, arrays)
     return finish(block, arrays, condemned=sum(last - first for first, last in condemned))
 
 
-def compute(block: Block) -> dict[Any, np.ndarray]:
-    """Return the dask chunks that a block is made of, by key; positions outside the block are skipped."""
+def compute(block: Block) -> dict[str, np.ndarray]:
+    """Return the values of every variable of a block; positions outside the block are skipped."""
     rows = {n: p.rows for n, p in enumerate(block.pieces) if p.rows != (0, p.count)}
-    keys = block.keys
-    return dict(zip(keys, _execute(_restrict(block, rows), keys), strict=True))
+    graph = _restrict(block, rows)
+    arrays: dict[str, np.ndarray] = {}
+    for keys in _steps(block, graph):
+        _place(block, dict(zip(keys, execute(graph, keys), strict=True)), arrays)
+    return arrays
+
+
+def _steps(block: Block, graph: graphs.Graph) -> list[list[Any]]:
+    """Return the keys of a block in a few sets that share no work: no more than what one needs is held at a time."""
+    together = [list(dict.fromkeys(block.keys))]
+    counts = {len(target.parts) for target in block.targets}
+    if counts == {1} or len(counts) > 1:
+        return together
+    (count,) = counts
+    size = math.ceil(count / STEPS)
+    parts = [[t.parts[n][0] for t in block.targets] for n in range(count)]
+    sets = [list(dict.fromkeys(itertools.chain(*parts[n : n + size]))) for n in range(0, count, size)]
+    work = sum(graphs.work(graphs.cut(graph, keys)) for keys in sets)
+    return sets if work == graphs.work(graph) else together
 
 
 def finish(block: Block, arrays: dict[str, np.ndarray], **more: Any) -> dict[str, Any]:
@@ -170,7 +188,13 @@ def finish(block: Block, arrays: dict[str, np.ndarray], **more: Any) -> dict[str
 
 
 def _write(block: Block, target: Target, values: np.ndarray) -> None:
-    _open(block.store, target.name, block.run)[target.region] = values
+    """Write one chunk after another: zarr would copy and compress ten at a time."""
+    array = _open(block.store, target.name, block.run)
+    cuts = [range(0, n, step) for n, step in zip(values.shape, array.chunks, strict=True)]
+    for corner in itertools.product(*cuts):
+        ends = [min(c + step, n) for c, step, n in zip(corner, array.chunks, values.shape, strict=True)]
+        region = tuple(slice(s.start + c, s.start + e) for s, c, e in zip(target.region, corner, ends, strict=True))
+        array[region] = values[tuple(map(slice, corner, ends))]
 
 
 @contextmanager
@@ -190,38 +214,6 @@ def writing_chunks(ledger: Ledger, names: Sequence[str]) -> Iterator[None]:
                     ledger.store.rmdir()
 
 
-def try_rows(block: Block, rows: int, max_attempts: int | None = None) -> dict[str, float]:
-    """Time a few positions of a block, to predict the rest.
-
-    Returns
-    -------
-    dict
-        ``fixed`` seconds for reading and everything but the kernels, ``per_row`` seconds per position,
-        ``peak`` bytes held at once; empty if it killed its worker.
-    """
-    with attempt(Ledger(location(block.store)), f"trial-{block.name}", max_attempts) as allowed:
-        return _time_rows(block, rows) if allowed else {}
-
-
-def _time_rows(block: Block, rows: int) -> dict[str, float]:
-    meter = _Meter()
-    graph = block.graph
-    found = graphs.kernels(graph, block.keys, block.scan_ndim) if block.pieces else None
-    if found:
-        # kernels that feed others run as they are: those would see positions that were not computed
-        found -= {k for last in found for k in graphs.cut(graph, [last]) if k != last}
-        graph = graphs.replace_kernels(graph, found, lambda kernel: _Trial(kernel, rows, meter))
-    start = time.perf_counter()
-    with meter:
-        results = _execute(graph, block.keys)
-    elapsed = time.perf_counter() - start
-    out = sum(r.nbytes for r in results)
-    if not found:
-        return {"fixed": 0.0, "per_row": elapsed / block.positions, "peak": float(meter.peak + out)}
-    done = sum(p.count for p in block.pieces)
-    return {"fixed": elapsed - meter.spent, "per_row": meter.predicted / done, "peak": float(meter.peak + out)}
-
-
 class _Rows:
     """A kernel that sees only some positions, if its positions are those of the block."""
 
@@ -229,55 +221,10 @@ class _Rows:
         self.kernel, self.rows, self.count = kernel, slice(*rows), count
 
     def __call__(self, *blocks: np.ndarray) -> np.ndarray:
-        if _positions(self.kernel, blocks) != self.count:
+        if positions(self.kernel, blocks) != self.count:
             return self.kernel(*blocks)
         with _apply.only_rows(self.rows):
             return self.kernel(*blocks)
-
-
-class _Meter(Callback):  # type: ignore[misc]
-    """Peak of the bytes that a graph holds, and the time its kernels took."""
-
-    def __init__(self) -> None:
-        super().__init__(posttask=self._weigh)
-        self.held = self.peak = 0
-        self.spent = self.predicted = 0.0
-
-    def _weigh(self, key: Any, result: Any, dsk: Any, state: dict[str, Any], worker: Any) -> None:
-        self.held = sum(getattr(v, "nbytes", 0) for v in state["cache"].values())
-        self.peak = max(self.peak, self.held)
-
-
-class _Trial:
-    """A kernel that times a few rows: compiled by one, less the cost of a call with one."""
-
-    def __init__(self, kernel: _apply._Block, rows: int, meter: _Meter):
-        self.kernel, self.rows, self.meter = kernel, rows, meter
-
-    def __call__(self, *blocks: np.ndarray) -> np.ndarray:
-        count = _positions(self.kernel, blocks)
-        # Twice: a kernel may copy its input, to make it contiguous or float.
-        self.meter.peak = max(self.meter.peak, self.meter.held + 2 * sum(b.nbytes for b in blocks))
-        start = time.perf_counter()
-        self._time(blocks, 1)
-        one = self._time(blocks, 1)
-        rows = min(self.rows, count)
-        many = self._time(blocks, rows)
-        while many < CLEAR and rows < count:  # of so few, most may be what a call costs, whatever it is given
-            rows = min(4 * rows, count)
-            many = self._time(blocks, rows)
-        with _apply.only_rows(slice(0, 1)):
-            result = self.kernel(*blocks)
-        per_row = max(many - one, 0.0) / (rows - 1) if rows > 1 else one
-        self.meter.predicted += one + per_row * (count - 1)
-        self.meter.spent += time.perf_counter() - start
-        return result
-
-    def _time(self, blocks: Sequence[np.ndarray], rows: int) -> float:
-        start = time.perf_counter()
-        with _apply.only_rows(slice(0, rows)):
-            self.kernel(*blocks)
-        return time.perf_counter() - start
 
 
 @contextmanager
@@ -312,7 +259,8 @@ def _libraries(modules: int) -> Any:
     return ThreadpoolController()
 
 
-def _positions(kernel: _apply._Block, blocks: Sequence[np.ndarray]) -> int:
+def positions(kernel: _apply._Block, blocks: Sequence[np.ndarray]) -> int:
+    """Return how many positions a kernel is given."""
     lead = (b.shape[: b.ndim - core] for b, core in zip(blocks, kernel.core, strict=True))
     return int(np.prod(np.broadcast_shapes(*lead)))
 
@@ -328,20 +276,27 @@ def _restrict(block: Block, rows: dict[int, tuple[int, int]]) -> graphs.Graph:
     return graph
 
 
-def _execute(graph: graphs.Graph, keys: Sequence[Any]) -> list[np.ndarray]:
+def execute(graph: graphs.Graph, keys: Sequence[Any]) -> list[np.ndarray]:
+    """Return the values of some keys, one task after another."""
     optimised = graphs.optimise(graphs.cut(graph, keys), keys)
     with np.errstate(all="ignore"):  # positions that cannot be fitted say so in `status`
         return [np.asarray(v) for v in get_sync(optimised, list(keys))]
 
 
-def _assemble(target: Target, values: dict[Any, np.ndarray]) -> np.ndarray:
-    if len(target.parts) == 1:
-        key, source, _ = target.parts[0]
-        return values[key][source]
-    out = np.empty(target.shape, target.dtype)
-    for key, source, destination in target.parts:
-        out[destination] = values[key][source]
-    return out
+def _place(block: Block, values: dict[Any, np.ndarray], arrays: dict[str, np.ndarray]) -> None:
+    """Put the chunks that there are where they belong in the array of each variable; what is placed is let go."""
+    last = {key: target.name for target in block.targets for key, _, _ in target.parts}
+    for target in block.targets:
+        for key, source, destination in target.parts:
+            if key not in values:
+                continue
+            chunk = values.pop(key) if last[key] == target.name else values[key]
+            if len(target.parts) == 1:
+                arrays[target.name] = chunk[source]
+                continue
+            if target.name not in arrays:
+                arrays[target.name] = np.empty(target.shape, target.dtype)
+            arrays[target.name][destination] = chunk[source]
 
 
 def _overlaps(pieces: Sequence[Piece], units: tuple[int, int]) -> Iterator[tuple[int, tuple[int, int]]]:
