@@ -22,6 +22,7 @@ def local_cluster(workers: int, memory: int | None = None) -> Iterator[tuple[Any
     """Start single-threaded worker processes that listen on loopback only."""
     import dask
     from distributed import Client, LocalCluster
+    from distributed.scheduler import DEFAULT_EXTENSIONS
     from distributed.system import MEMORY_LIMIT
 
     settings = {
@@ -48,6 +49,9 @@ def local_cluster(workers: int, memory: int | None = None) -> Iterator[tuple[Any
                     dashboard_address="127.0.0.1:0",
                     worker_dashboard_address="127.0.0.1:0",
                     silence_logs=50,
+                    # Spans keep a note of every task for as long as the scheduler lives.
+                    scheduler_kwargs={"extensions": {n: e for n, e in DEFAULT_EXTENSIONS.items() if n != "spans"}},
+                    extensions={},
                 ) as cluster,
                 Client(cluster, set_as_default=False) as client,
             ):
