@@ -25,6 +25,7 @@ from scanfold import _paths, runs
 from scanfold.conventions import InputError, RunError
 from scanfold.runs import scheduler
 from scanfold.runs import workers as places
+from scanfold.runs.processes import local_cluster
 
 from . import toys
 
@@ -397,3 +398,14 @@ def test_a_refused_run_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="use smaller chunks"):
         runs.save(toys.maps(toys.scan()), tmp_path / "mine", progress=False)
     assert (tmp_path / "mine").is_dir()
+
+
+def test_a_result_whose_worker_was_lost_is_made_again():
+    with local_cluster(1) as (client, cluster):
+        workers = places.Cluster(client, cluster, 1)
+        workers.submit("who", os.getpid)
+        job, result = workers.next(timeout=60)
+        for nanny in list(cluster.workers.values()):
+            cluster.sync(nanny.close)  # nobody else starts another
+        assert job == "who"
+        assert result() > 0

@@ -100,12 +100,6 @@ def _mapped(path: str) -> np.ndarray:
     return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
-def work(graph: Graph) -> int:
-    """Count the tasks of a graph; values that are there, or are mapped from files, are none."""
-    there = (DataNode, Alias)
-    return sum(not isinstance(n, there) and getattr(n, "func", None) is not _mapped for n in graph.values())
-
-
 def cut(graph: Graph, keys: Sequence[Any]) -> Graph:
     """Return only what some keys need."""
     return dict(cull(graph, set(keys)))

@@ -91,8 +91,9 @@ class _Trial:
 
     def _memory(self, blocks: Sequence[np.ndarray], rows: int, count: int) -> float:
         """Return the bytes that a call with all positions takes, by those of a call with one and with a few."""
-        one, many = (self._traced(blocks, n) for n in (1, rows))
         held = min(getattr(self.kernel.kernel, "together", count), count)
+        rows = min(rows, held)
+        one, many = (self._traced(blocks, n) for n in (1, rows))
         # Twice the input at least: a kernel may copy it, to make it contiguous or float.
         return max(2 * sum(b.nbytes for b in blocks), one + (many - one) / max(rows - 1, 1) * (held - 1))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import math
 import shutil
 import sys
 import time
@@ -22,9 +21,6 @@ from scanfold._paths import content_of, location, make, persist, write_whole, za
 from scanfold.conventions import is_url
 from scanfold.runs import graph as graphs
 from scanfold.runs.ledger import Ledger, writing
-
-#: Steps in which the parts of a block are computed.
-STEPS = 8
 
 Slices = tuple[slice, ...]
 
@@ -144,33 +140,14 @@ def merge_fragments(
     for target in block.targets:
         for piece, (key, _, _) in zip(block.pieces, target.parts, strict=True):
             values[key] = values[key].reshape(piece.shape + target.shape[block.scan_ndim :])
-    arrays: dict[str, np.ndarray] = {}
-    _place(block, values, arrays)
-    return finish(block, arrays, condemned=sum(last - first for first, last in condemned))
+    return finish(block, _placed(block, values), condemned=sum(last - first for first, last in condemned))
 
 
 def compute(block: Block) -> dict[str, np.ndarray]:
     """Return the values of every variable of a block; positions outside the block are skipped."""
     rows = {n: p.rows for n, p in enumerate(block.pieces) if p.rows != (0, p.count)}
-    graph = _restrict(block, rows)
-    arrays: dict[str, np.ndarray] = {}
-    for keys in _steps(block, graph):
-        _place(block, dict(zip(keys, execute(graph, keys), strict=True)), arrays)
-    return arrays
-
-
-def _steps(block: Block, graph: graphs.Graph) -> list[list[Any]]:
-    """Return the keys of a block in a few sets that share no work: no more than what one needs is held at a time."""
-    together = [list(dict.fromkeys(block.keys))]
-    counts = {len(target.parts) for target in block.targets}
-    if counts == {1} or len(counts) > 1:
-        return together
-    (count,) = counts
-    size = math.ceil(count / STEPS)
-    parts = [[t.parts[n][0] for t in block.targets] for n in range(count)]
-    sets = [list(dict.fromkeys(itertools.chain(*parts[n : n + size]))) for n in range(0, count, size)]
-    work = sum(graphs.work(graphs.cut(graph, keys)) for keys in sets)
-    return sets if work == graphs.work(graph) else together
+    keys = block.keys
+    return _placed(block, dict(zip(keys, execute(_restrict(block, rows), keys), strict=True)))
 
 
 def finish(block: Block, arrays: dict[str, np.ndarray], **more: Any) -> dict[str, Any]:
@@ -283,20 +260,20 @@ def execute(graph: graphs.Graph, keys: Sequence[Any]) -> list[np.ndarray]:
         return [np.asarray(v) for v in get_sync(optimised, list(keys))]
 
 
-def _place(block: Block, values: dict[Any, np.ndarray], arrays: dict[str, np.ndarray]) -> None:
-    """Put the chunks that there are where they belong in the array of each variable; what is placed is let go."""
+def _placed(block: Block, values: dict[Any, np.ndarray]) -> dict[str, np.ndarray]:
+    """Put the chunks of each variable where they belong in its array; what is placed is let go."""
+    arrays: dict[str, np.ndarray] = {}
     last = {key: target.name for target in block.targets for key, _, _ in target.parts}
     for target in block.targets:
+        if len(target.parts) > 1:
+            arrays[target.name] = np.empty(target.shape, target.dtype)
         for key, source, destination in target.parts:
-            if key not in values:
-                continue
             chunk = values.pop(key) if last[key] == target.name else values[key]
-            if len(target.parts) == 1:
+            if len(target.parts) > 1:
+                arrays[target.name][destination] = chunk[source]
+            else:
                 arrays[target.name] = chunk[source]
-                continue
-            if target.name not in arrays:
-                arrays[target.name] = np.empty(target.shape, target.dtype)
-            arrays[target.name][destination] = chunk[source]
+    return arrays
 
 
 def _overlaps(pieces: Sequence[Piece], units: tuple[int, int]) -> Iterator[tuple[int, tuple[int, int]]]:

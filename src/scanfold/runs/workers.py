@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, Protocol
 
 from scanfold._paths import exists
@@ -163,7 +164,17 @@ class Cluster:
             return None
         self._futures.pop(id(future), None)
         self._awake = time.monotonic()
-        return job, future.result
+        return job, partial(self._result, future)
+
+    def _result(self, future: Any) -> Any:
+        """Return what a task made; where the worker that held it was lost, it is made again, for which it takes one."""
+        while True:
+            try:
+                return future.result(timeout=1.0)
+            except TimeoutError:
+                if future.status == "error":
+                    raise  # the task's own
+                self.check()
 
     def compute(self, graph: graphs.Graph, keys: Sequence[Any]) -> list[Any]:
         """Compute a small whole-scan step on all workers."""
