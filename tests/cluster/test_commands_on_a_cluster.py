@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -113,10 +114,15 @@ def test_a_command_gives_on_a_cluster_what_it_gives_here(command, tls_cluster, t
 
 
 def test_all_processes_listen_on_loopback_only(tls_cluster):
+    def listening(pid: int) -> list[str]:
+        return [c.laddr.ip for c in psutil.Process(pid).net_connections("inet") if c.status == "LISTEN"]
+
     for process in tls_cluster.processes:
-        listening = [c.laddr.ip for c in psutil.Process(process.pid).net_connections("inet") if c.status == "LISTEN"]
-        assert len(listening) >= 2  # the comm and the dashboard
-        assert set(listening) == {"127.0.0.1"}
+        limit = time.monotonic() + 60
+        while len(listening(process.pid)) < 2:  # the comm and the dashboard; a worker may still be coming up
+            assert time.monotonic() < limit
+            time.sleep(0.1)
+        assert set(listening(process.pid)) == {"127.0.0.1"}
 
 
 def test_a_client_of_a_notebook_is_used(tls_cluster, tmp_path):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import dask
 import numpy as np
 import pytest
-from distributed import WorkerPlugin
 
 from . import harness
 from .jobs import each
@@ -23,22 +23,21 @@ def hold_ever_more(*args: Any) -> None:
         time.sleep(0.01)
 
 
-class Greedy(WorkerPlugin):
-    """Makes every block, and every file, ask for more memory than there is."""
+def be_greedy() -> None:
+    """Make every block or part of one, and every file, ask for more memory than there is."""
+    from scanfold.runs import files
+    from scanfold.runs import worker as blocks
 
-    def setup(self, worker: Any) -> None:
-        from scanfold.runs import files
-        from scanfold.runs import worker as blocks
-
-        blocks.compute = files._input = hold_ever_more
+    blocks.execute = files._input = hold_ever_more
 
 
-def hasty() -> None:
-    """Give up after four deaths in place of ten, each of which takes seconds."""
+def starved() -> Any:
+    """Have greedy workers, from before they take work; give up after four deaths, not ten, each of which takes time."""
     from scanfold.runs import files, scheduler
 
     files.DEATHS_WHOLE = scheduler.DEATHS_WHOLE = 2
     files.HOPELESS_DEATHS = scheduler.HOPELESS_DEATHS = 4
+    return dask.config.set({"distributed.worker.preload": [f"import {__name__}; {__name__}.be_greedy()"]})
 
 
 @each()
@@ -47,7 +46,7 @@ def test_workers_exceed_their_memory(name, clean, tmp_path, note):
     whole = clean(name)
     folder = harness.fresh(whole.folder, tmp_path / "run")
     begun = time.monotonic()
-    code, text = harness.start(whole.job, folder, workers=2, memory=700 * 2**20, plugin=Greedy, setup=hasty).wait()
+    code, text = harness.start(whole.job, folder, workers=2, memory=700 * 2**20, setup=starved).wait()
     seconds = time.monotonic() - begun
     error = harness.error_in(text)
     assert code == 1, text
