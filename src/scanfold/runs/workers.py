@@ -23,8 +23,8 @@ from scanfold.runs.worker import limit_libraries, single_threaded_libraries
 PATIENCE = 60.0
 #: Seconds after which it gives up if Dask has paused all workers, and none of them computes anything.
 PAUSED = 30.0
-#: Bytes that a worker process takes at least before any data; with the code of a fit it takes 320 MiB.
-BASE = 200 * 2**20
+#: Bytes that a worker process takes at least before any data, with the code of a fit 320 MiB; and that it should have.
+BASE, ENOUGH = 200 * 2**20, 640 * 2**20
 #: Fewer positions than this are not worth starting processes for.
 SMALL = 1000
 
@@ -138,10 +138,11 @@ class Cluster:
         for address, worker in self._client.scheduler_info(n_workers=-1)["workers"].items():
             holds = max(BASE, taken[address] if isinstance(taken.get(address), int) else 0)
             if (limit := worker["memory_limit"]) and limit <= holds:
+                enough = f"{max(ENOUGH, 2 * holds) / 2**20:.0f}"
                 raise InputError(
                     f"a worker may hold {limit / 2**20:.0f} MiB, and Python with its libraries takes about "
-                    f"{holds / 2**20:.0f} before any data; give each at least 640 MiB: "
-                    "LocalCluster(memory_limit='640MiB')"
+                    f"{holds / 2**20:.0f} before any data; give each at least {enough} MiB: "
+                    f"LocalCluster(memory_limit='{enough}MiB')"
                 )
             room = min(room, (limit - holds) / worker["nthreads"] if limit else room)
         return room
