@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import queue
 import socket
@@ -21,6 +22,8 @@ from scanfold.runs.worker import limit_libraries, single_threaded_libraries
 
 #: Seconds without any worker after which a run gives up.
 PATIENCE = 60.0
+#: Seconds in which Dask may bring back the result of a worker that is lost, before it is looked after.
+HELD = 30.0
 #: Seconds after which it gives up if Dask has paused all workers, and none of them computes anything.
 PAUSED = 30.0
 #: Bytes that a worker process takes at least before any data, with the code of a fit 320 MiB; and that it should have.
@@ -169,13 +172,17 @@ class Cluster:
 
     def _result(self, future: Any) -> Any:
         """Return what a task made; where the worker that held it was lost, it is made again, for which it takes one."""
+        begun = time.monotonic()
+        gathered = self._client.gather([future], asynchronous=True)
+        coming = asyncio.run_coroutine_threadsafe(gathered, self._client.loop.asyncio_loop)
         while True:
             try:
-                return future.result(timeout=1.0)
+                return coming.result(timeout=1.0)[0]
             except TimeoutError:
-                if future.status == "error":
+                if coming.done():
                     raise  # the task's own
-                self.check()
+                if time.monotonic() - begun > HELD:
+                    self.check()
 
     def compute(self, graph: graphs.Graph, keys: Sequence[Any]) -> list[Any]:
         """Compute a small whole-scan step on all workers."""
