@@ -43,10 +43,9 @@ _ELEMENTWISE = {getattr(operator, name) for name in _OPERATORS} | {np.where, chu
 def materialise(ds: xr.Dataset, names: Iterable[str]) -> Graph:
     """Return the graph of some variables as one dictionary, made once per run and culled per block."""
     with _without_collection():
-        whole: Any = ensure_dict(ds[list(names)].__dask_graph__())  # type: ignore[no-untyped-call]
-        if all(isinstance(task, GraphNode) for task in whole.values()):
-            return dict(whole)
-        return dict(convert_legacy_graph(whole))
+        whole: Any = ensure_dict(ds[list(names)].__dask_graph__(), copy=True)  # type: ignore[no-untyped-call]
+        made = all(isinstance(task, GraphNode) for task in whole.values())
+        return whole if made else convert_legacy_graph(whole)  # type: ignore[no-any-return]
 
 
 @contextmanager

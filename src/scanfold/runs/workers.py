@@ -172,30 +172,30 @@ class Cluster:
 
     def _result(self, future: Any) -> Any:
         """Return what a task made; where the worker that held it was lost, it is made again, for which it takes one."""
+        return self._gathered([future], HELD)[0]
+
+    def _gathered(self, futures: Sequence[Any], patience: float) -> list[Any]:
+        """Wait for what tasks make; after so many seconds, look after the workers meanwhile."""
         begun = time.monotonic()
-        gathered = self._client.gather([future], asynchronous=True)
+        gathered = self._client.gather(futures, asynchronous=True)
         coming = asyncio.run_coroutine_threadsafe(gathered, self._client.loop.asyncio_loop)
         while True:
             try:
-                return coming.result(timeout=1.0)[0]
+                return list(coming.result(timeout=1.0))
             except TimeoutError:
                 if coming.done():
-                    raise  # the task's own
-                if time.monotonic() - begun > HELD:
+                    raise  # a task's own
+                if time.monotonic() - begun > patience:
                     self.check()
 
     def compute(self, graph: graphs.Graph, keys: Sequence[Any]) -> list[Any]:
         """Compute a small whole-scan step on all workers."""
-        from distributed import KilledWorker, wait
+        from distributed import KilledWorker
 
         try:
             with self._connected():
                 futures = self._client.get(graphs.optimise(graph, keys), list(keys), sync=False)
-                while not all(future.done() for future in futures):
-                    self.check()
-                    with suppress(TimeoutError):
-                        wait(futures, timeout=1.0)
-                return list(self._client.gather(futures))
+                return self._gathered(futures, 0.0)
         except KilledWorker as error:
             raise RunError(
                 f"a small step over the whole scan killed its workers, most likely for want of memory ({error}); "
@@ -264,9 +264,9 @@ class Cluster:
         if not all(w["status"] == "paused" and not w["metrics"]["task_counts"].get("executing") for w in workers):
             self._awake = now
         elif workers and now - self._awake > PAUSED:
-            held = min(w["metrics"]["memory"] for w in workers) / 2**20
+            least = min(w["metrics"]["memory"] for w in workers) / 2**20
             raise RunError(
-                f"all workers are paused: each holds {held:.0f} MiB or more, with nothing to compute, and may hold "
+                f"all workers are paused: each holds {least:.0f} MiB or more, with nothing to compute, and may hold "
                 f"{self._limit / 2**20:.0f}. Give each more memory, or start fewer of them, or fewer threads in each, "
                 "then run the same lines again: what is finished is kept"
             )
