@@ -22,10 +22,18 @@ def gaussian_line(x: Any, amplitude: Any, center: Any, sigma: Any, slope: Any, i
     )
 
 
+def gaussian_line_by_cases(x: Any, amplitude: Any, center: Any, sigma: Any, slope: Any, intercept: Any) -> Any:
+    """Return the same with a case of its own, so that it is no formula: numba compiles it as it is."""
+    line = slope * x + intercept
+    if sigma == 0:
+        return line
+    return amplitude / (sigma * np.sqrt(2 * np.pi)) * np.exp(-((x - center) ** 2) / (2 * sigma**2)) + line
+
+
 def gaussian_line_in_python(x: Any, amplitude: Any, center: Any, sigma: Any, slope: Any, intercept: Any) -> Any:
-    """Return the same, written so that numba cannot compile it; it broadcasts."""
+    """Return the same, written so that numba cannot compile it, and not as a formula; it broadcasts."""
     with np.errstate(over="ignore"):
-        return gaussian_line(x, amplitude, center, sigma, slope, intercept)
+        return np.asarray(gaussian_line(x, amplitude, center, sigma, slope, np.asarray(intercept)))
 
 
 def scan(positions: int, points: int = 100) -> Any:

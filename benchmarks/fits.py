@@ -89,7 +89,9 @@ def contestants(small: bool) -> list[tuple[Method, str]]:
     return [
         (of_ours("batch", many, **batch, **_GIVEN), "counts"),
         (of_ours("batch, default starts and retries", many, **batch), "counts"),
-        (of_ours("batch, a user's function, compiled", many, model="gaussian_line", **batch, **_GIVEN), "counts"),
+        (of_ours("batch, a user's function, a formula", many, model="gaussian_line", **batch, **_GIVEN), "counts"),
+        (of_ours("batch, a user's function, compiled", many, model="gaussian_line_by_cases", **batch, **_GIVEN),
+         "counts"),
         (of_ours("batch, a user's function, on arrays", many, model="gaussian_line_in_python", **batch, **_GIVEN),
          "counts"),
         (of_ours("batch, Poisson likelihood", many, engine="batch", likelihood="poisson", **_GIVEN), "poisson"),
@@ -131,7 +133,7 @@ def run(small: bool) -> Iterator[Table]:
 
 def _figures(methods: dict[str, Method], scaling: dict[str, Method]) -> Figures:
     figures = Figures()
-    batch, plain = methods["scanfold, batch"], methods["scanfold, batch, a user's function, compiled"]
+    batch, plain = methods["scanfold, batch"], methods["scanfold, batch, a user's function, a formula"]
     for what, ours_, peer, wanted in (
         ("GaussianModel + LinearModel / lmfit's Model.fit of it", batch,
          "lmfit, Model.fit, GaussianModel + LinearModel", 100),
@@ -151,8 +153,9 @@ def _figures(methods: dict[str, Method], scaling: dict[str, Method]) -> Figures:
 
 
 def _side_by_side(pairs: list[tuple[Method, str]]) -> Table:
-    answers = {"counts": pairs[0][0].runs[0].answer, "none": pairs[5][0].runs[0].answer}
-    answers["poisson"] = pairs[4][0].runs[0].answer
+    named = {method.name: method for method, _ in pairs}
+    kinds = {"counts": "batch", "none": "batch, no weights", "poisson": "batch, Poisson likelihood"}
+    answers = {kind: named[f"scanfold, {name}"].runs[0].answer for kind, name in kinds.items()}
     table = Table(
         "Gaussian + line, 5 free parameters, 100 points, 10,000 positions, count weights, one common start, one core",
         (

@@ -1,4 +1,4 @@
-"""Functions that numba cannot compile: the array engine gives what the compiled one gives, or lmfit takes over."""
+"""Users' functions as formulas, compiled as they are, and on arrays: all give the same, or lmfit takes over."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from lmfit import models
 import scanfold as sf
 from scanfold.conventions import InputError, provenance
 from scanfold.fitting import Stages
+from scanfold.fitting.compiled import _user_leaf
+from scanfold.fitting.components import take_apart
 from scanfold.testing import peak_scan
 
 from .oracle import assert_agrees, fit_each
@@ -25,13 +27,19 @@ from .oracle import assert_agrees, fit_each
 X = np.linspace(0.1, 10, 60)
 
 
+def formula(x, height, center, width, base):
+    return height * np.exp(-(((x - center) / width) ** 2)) + base
+
+
 def compilable(x, height, center, width, base):
+    if width == 0.0:
+        return base + 0.0 * x
     return height * np.exp(-(((x - center) / width) ** 2)) + base
 
 
 def python_only(x, height, center, width, base):
     terms = {"peak": height * np.exp(-(((x - center) / width) ** 2)), "base": base, "note": f"{1!r}"}
-    return terms["peak"] + terms["base"]
+    return terms["peak"] + np.asarray(terms["base"])
 
 
 START = {"height": 8.0, "center": 5.2, "width": 1.3, "base": 1.5}
@@ -40,7 +48,7 @@ START = {"height": 8.0, "center": 5.2, "width": 1.3, "base": 1.5}
 @pytest.fixture(scope="module")
 def scan() -> xr.DataArray:
     random = np.random.default_rng(70)
-    rows = [compilable(X, 9 + i % 3, 4.6 + 0.01 * i, 1.0, 2.0) for i in range(150)]  # more than one round of rows
+    rows = [formula(X, 9 + i % 3, 4.6 + 0.01 * i, 1.0, 2.0) for i in range(150)]  # more than one round of rows
     values = np.array(rows) + 0.2 * random.standard_normal((150, X.size))
     return xr.DataArray(values, dims=("position", "x"), coords={"x": X})
 
@@ -49,13 +57,19 @@ def engine_of(fits: xr.Dataset) -> str:
     return str(provenance(fits)["options"]["engine"])
 
 
-def both(data: xr.DataArray, params: Any = START, **options: Any) -> tuple[xr.Dataset, xr.Dataset]:
-    """Fit the same function by both engines."""
+def all_ways(data: xr.DataArray, params: Any = START, **options: Any) -> list[xr.Dataset]:
+    """Fit the same function on arrays, compiled as it is, and as a formula."""
     options = {"guess": "params", **options}
-    array = sf.fit(data, python_only, params, dim="x", engine="batch", **options)
-    compiled = sf.fit(data, compilable, params, dim="x", engine="batch", **options)
-    assert (engine_of(array), engine_of(compiled)) == ("array", "compiled")
-    return array.compute(), compiled.compute()
+    functions = (python_only, compilable, formula)
+    fits = [sf.fit(data, f, params, dim="x", engine="batch", **options) for f in functions]
+    assert [engine_of(f) for f in fits] == ["array", "compiled", "compiled"]
+    return [f.compute() for f in fits]
+
+
+def test_which_function_is_taken_how():
+    for function, differences in ((compilable, True), (formula, False)):
+        components, _ = take_apart(lmfit.Model(function), X)
+        assert _user_leaf(components[0]).differences is differences
 
 
 def assert_same(array: xr.Dataset, compiled: xr.Dataset) -> None:
@@ -95,7 +109,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("gaps", [False, True], ids=["whole", "gaps"])
 @pytest.mark.parametrize("kind", OPTIONS)
-def test_same_as_the_compiled_engine(scan: xr.DataArray, kind: str, gaps: bool):
+def test_all_ways_give_the_same(scan: xr.DataArray, kind: str, gaps: bool):
     options = dict(OPTIONS[kind])
     data = scan
     if options.get("likelihood") == "poisson":
@@ -104,17 +118,19 @@ def test_same_as_the_compiled_engine(scan: xr.DataArray, kind: str, gaps: bool):
         data = data.where(np.random.default_rng(71).random(data.shape) > 0.15)
         data.values[7] = np.nan
         data.values[8, 3] = np.inf
-    array, compiled = both(data, options.pop("params", START), **options)
+    array, compiled, written = all_ways(data, options.pop("params", START), **options)
     assert_same(array, compiled)
+    assert_same(array, written)
 
 
 def test_a_fit_cut_short_is_at_the_same_place(scan: xr.DataArray):
-    array, compiled = both(scan, max_nfev=3, retry=False)
-    for name in ("status", "nfev", "n_used"):
-        np.testing.assert_array_equal(array[name], compiled[name])
-    for name in START:
-        # The compiled side has not come to its central differences: the paths agree as forward ones allow.
-        np.testing.assert_allclose(array[name], compiled[name], rtol=1e-6, err_msg=name)
+    array, *others = all_ways(scan, max_nfev=3, retry=False)
+    for other in others:
+        for name in ("status", "nfev", "n_used"):
+            np.testing.assert_array_equal(array[name], other[name])
+        for name in START:
+            # A compiled function has not come to its central differences: the paths agree as forward ones allow.
+            np.testing.assert_allclose(array[name], other[name], rtol=1e-6, err_msg=name)
 
 
 def test_a_position_where_the_function_is_nan_spoils_no_other(scan: xr.DataArray):
@@ -282,7 +298,7 @@ def test_what_does_not_broadcast_goes_to_lmfit_and_says_why_once(
 
 def test_compiled_and_array_engines_say_nothing(scan: xr.DataArray, caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.WARNING, logger="scanfold"):
-        both(scan[:3])
+        all_ways(scan[:3])
     assert not caplog.records
 
 
@@ -296,7 +312,7 @@ def test_chunks_change_nothing(scan: xr.DataArray):
 
 def test_composite_with_built_in_components(scan: xr.DataArray):
     def hump(x, base):
-        return {"b": base, "note": f"{1!r}"}["b"] + 0 * x
+        return np.asarray({"b": base, "note": f"{1!r}"}["b"]) + 0 * x
 
     data, _ = peak_scan({"y": 2, "x": 3}, points=50, seed=75)
     plain = models.GaussianModel() + models.ConstantModel()

@@ -86,7 +86,7 @@ MODELS: dict[str, tuple[Callable[[], Any], dict[str, float], str]] = {
     "compiled function": (lambda: decay, {"a": 5, "k": 0.4}, "compiled"),
     "array function": (lambda: bessel, {"a": 5, "k": 0.4}, "array"),
     "function for lmfit only": (lambda: only_numbers, {"a": 5, "k": 0.4}, "lmfit"),
-    "function with an option": (lambda: lmfit.Model(with_option, kind="other"), {"a": 5, "k": 0.4}, "array"),
+    "function with an option": (lambda: lmfit.Model(with_option, kind="other"), {"a": 5, "k": 0.4}, "compiled"),
     "operator for lmfit only": (
         lambda: lmfit.CompositeModel(models.ConstantModel(), lmfit.Model(decay_along_x, prefix="d_"), np.maximum),
         {"c": 1, "d_a": 5, "d_k": 0.4},

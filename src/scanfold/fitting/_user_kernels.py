@@ -1,9 +1,12 @@
-"""A user's function as a leaf: compiled by numba, its derivatives by differences.
+"""A user's function as a leaf: from its formula, or compiled by numba as it is, its derivatives by differences.
 
 Forward differences on the way to the minimum, where half as many calls matter, central ones to settle it: `aux` holds
 which.
 """
 
+import math
+
+import numpy as np
 from numba import carray, njit
 from numba.core.errors import NumbaError
 from numba.np.unsafe.ndarray import to_fixed_tuple
@@ -12,6 +15,18 @@ from scanfold._jit_kernels import callback
 from scanfold.fitting._expression_kernels import ACCURATE, FORWARD_STEP, RELATIVE_STEP, TOO_LITTLE, WIDENINGS, WIDER
 from scanfold.fitting._lineshape_kernels import LEAF
 from scanfold.fitting._lm_kernels import dot
+
+
+def compile_formula(text, k):
+    """Compile leaf(x, p, y, jac), as `scanfold.fitting.formulas.source` writes it."""
+    scope = {"math": math, "np": np}
+    exec(text, scope)
+    fill = njit(nogil=True, error_model="numpy")(scope["leaf"])
+
+    def leaf(n, k_, x, p, aux, aux_size, y, jac):
+        fill(carray(x, n), carray(p, k), carray(y, n), carray(jac, (k, n)))
+
+    return callback(LEAF, leaf, cache=False)
 
 
 def compile_leaf(function, k):

@@ -77,7 +77,8 @@ def fit(
         positions, or as given. "auto" takes values given per position, else the model's guess, else the mean.
     engine : {"auto", "batch", "lmfit"}
         Compiled Levenberg–Marquardt over whole blocks, or ``lmfit.Model.fit`` position by position. "auto"
-        takes the first wherever the model and the method allow.
+        takes the first wherever the model and the method allow. A function of your own that is arithmetic is
+        compiled with its exact derivatives; another with differences, or runs in NumPy for many positions at once.
     method : str
         Minimiser, as in lmfit; all but "leastsq" need the lmfit engine.
     covariance : bool

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,32 +17,63 @@ from scanfold.fitting.problem import Problem, Raw, Rows
 #: A fit has converged when a Gauss–Newton step could lower χ² by no more than this part of the reduced χ².
 TOLERANCE = 1.0e-12
 
-_user_leaves: dict[tuple[str, int], Any] = {}
 #: What keeps the code of leaves in memory while their addresses are in use.
 _kept: list[Any] = []
+_user_leaves: dict[tuple[str, int], UserLeaf] = {}
+
+
+class UserLeaf(NamedTuple):
+    """A user's function, compiled, or why it is not; and whether differences give its derivatives."""
+
+    code: Any = None
+    differences: bool = False
+    why_not: str = ""
 
 
 def why_not_compiled(component: Component) -> str:
     """Return why numba cannot compile a component, in one line; empty if it can."""
-    if component.leaf != "user":
-        return ""
-    leaf = _user_leaf(component)
-    return leaf if isinstance(leaf, str) else ""
+    return _user_leaf(component).why_not if component.leaf == "user" else ""
 
 
-def _user_leaf(component: Component) -> Any:
-    """Return the compiled leaf of a user's function(x, p0 … pk-1), or why there is none."""
+def _user_leaf(component: Component) -> UserLeaf:
+    """Return the leaf of a user's function(x, p0 … pk-1): of its formula where it is one."""
     from scanfold.fitting._user_kernels import compile_leaf
 
     assert component.function is not None
     key = (function_token(component.function), len(component.names))
     if key not in _user_leaves:
         try:
-            _user_leaves[key] = compile_leaf(component.function, len(component.names))
-        except Exception as error:
-            # numba raises many kinds of errors; any of them means that this function stays in Python.
-            _user_leaves[key] = str(error).strip().splitlines()[0]
+            _user_leaves[key] = UserLeaf(_formula_leaf(component))
+        except Exception:  # of the function too, which is called with symbols
+            try:
+                _user_leaves[key] = UserLeaf(compile_leaf(component.function, len(component.names)), differences=True)
+            except Exception as error:
+                # numba raises many kinds of errors; any of them means that this function stays in Python.
+                _user_leaves[key] = UserLeaf(why_not=str(error).strip().splitlines()[0])
     return _user_leaves[key]
+
+
+def _formula_leaf(component: Component) -> Any:
+    """Return the leaf of a function's formula; raise NotAFormula, or what the function raises, if there is none."""
+    from scanfold.fitting._fit_kernels import leaf_rows
+    from scanfold.fitting._user_kernels import compile_formula
+    from scanfold.fitting.formulas import NotAFormula, record, source
+
+    def function(x: Any, *p: Any) -> Any:
+        assert component.function is not None
+        return component.function(x, **dict(zip(component.arguments, p, strict=True)))
+
+    count = len(component.names)
+    leaf = compile_formula(source(*record(function, count)), count)
+    # A function may look at the types of what it is given: it has to give the same for numbers.
+    x, p = np.linspace(-2.3, 7.1, 13), np.linspace(0.4, 2.2, 3 * count).reshape(3, count)
+    y, jac = np.empty((3, x.size)), np.empty((3, max(1, count), x.size))
+    leaf_rows(leaf.address, x, p, np.zeros(1), y, jac)
+    with np.errstate(all="ignore"):
+        expected = np.array([np.broadcast_to(function(x, *row), x.shape) for row in p.tolist()], np.float64)
+    if not np.allclose(y, expected, rtol=1e-9, atol=1e-12, equal_nan=True):
+        raise NotAFormula("it gives other values for numbers than for symbols")
+    return leaf
 
 
 def address(component: Component) -> int:
@@ -50,7 +81,7 @@ def address(component: Component) -> int:
     from scanfold.fitting._lineshape_kernels import leaf_address
 
     if component.leaf == "user":
-        return int(_user_leaf(component).address)
+        return int(_user_leaf(component).code.address)
     return own_leaf_address(component.leaf) if ":" in component.leaf else int(leaf_address(component.leaf))
 
 
@@ -84,7 +115,7 @@ def layout(problem: Problem) -> dict[str, Any]:
         "rows": np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64),
         "slots": np.array([problem.names.index(n) for n in names], np.int64),
         "aux": np.concatenate([*aux, np.zeros(1)]),
-        "switches": starts[:-1][[c.leaf == "user" for c in problem.components]],
+        "switches": starts[:-1][[c.leaf == "user" and _user_leaf(c).differences for c in problem.components]],
         "aux_at": starts,
         "targets": np.array([t for t, _ in problem.expressions], np.int64),
         "code_at": np.concatenate([[0], np.cumsum([len(c) for c in code])]).astype(np.int64),
