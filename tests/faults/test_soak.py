@@ -58,7 +58,13 @@ def record(rounds: list[dict[str, Any]]) -> None:
         "the blocks is left out, in which caches fill."
     )
     title = "Run after run in one process: memory and handles."
-    write("soak", title, [table], "SCANFOLD_SOAK=3600 pytest tests/faults/test_soak.py -m matrix", last["seconds"])
+    write(
+        "soak",
+        title,
+        [table],
+        f"SCANFOLD_SOAK={SECONDS:.0f} pytest tests/faults/test_soak.py -m matrix",
+        last["seconds"],
+    )
 
 
 @pytest.mark.skipif(not SECONDS, reason="set SCANFOLD_SOAK to the seconds that it shall last")

@@ -13,8 +13,9 @@ from scanfold.conventions import RunError
 
 #: Seconds with too few workers after which they are asked for again; that the first may take to come up.
 RESCALE, STARTING = 5.0, 45.0
-#: Silence after which a worker is taken for dead.
-TTL = "60s"
+#: Silence after which a worker is taken for dead, and into how many parts that time is cut by looks at its workers:
+#: Dask looks once in it, and so may come to know after twice as long.
+TTL, LOOKS = "60s", 8
 
 
 @contextmanager
@@ -55,6 +56,7 @@ def local_cluster(workers: int, memory: int | None = None) -> Iterator[tuple[Any
                 ) as cluster,
                 Client(cluster, set_as_default=False) as client,
             ):
+                cluster.scheduler.periodic_callbacks["worker-ttl"].callback_time /= LOOKS
                 cluster.scale(workers)
                 _wait_for_one(client, cluster)
                 _restore(environment)
