@@ -57,8 +57,8 @@ def both(path: str, held: float) -> Iterator[Callable[[], dict[str, Any]]]:
             "stored": _stored(path, held),
             "between": client.run(_state),
             "whole": _stored(path, 1.0),
-            "read": _read(path),
             "after": client.run(_state),
+            "read": _read(path),
             "log": [line for lines in client.get_worker_logs().values() for _, line in lines],
         }
 

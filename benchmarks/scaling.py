@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import os
 import shutil
+import signal
 import statistics
 import tempfile
 import threading
@@ -131,6 +132,7 @@ def many_blocks(folder: str, count: int, workers: int) -> Iterator[Callable[[], 
     from scanfold.runs.store import compute_to
 
     store = Path(folder) / f"blocks-{count}-{workers}.zarr"
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job ignores
 
     def rows(number: int) -> Any:
         scan = sf.open_scan(f"{folder}/rows-{number}.h5", chunks={"position": 1}, dims=("position", "energy"))

@@ -131,7 +131,7 @@ def test_tables_and_nexus_files_are_those_of_the_store(result, tmp_path):
     for i, ds in enumerate((numbers, opened)):
         sf.export_csv(ds, tmp_path / f"{i}.csv")
         sf.export_nexus(ds, tmp_path / f"{i}.nxs")
-        tables.append(pd.read_csv(tmp_path / f"{i}.csv"))
+        tables.append(pd.read_csv(tmp_path / f"{i}.csv", float_precision="round_trip"))
         with xr.open_dataset(tmp_path / f"{i}.nxs", group="entry/data", engine="h5netcdf") as back:
             name = str(next(iter(back.data_vars)))
             np.testing.assert_array_equal(back[name], numbers[name])

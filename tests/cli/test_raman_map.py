@@ -77,7 +77,7 @@ def test_the_line_is_that_of_polystyrene(whole, height):
 
 def test_what_was_asked_for_is_written(whole):
     fits, folder = whole
-    table = pd.read_csv(folder / "fits.csv")
+    table = pd.read_csv(folder / "fits.csv", float_precision="round_trip")
     assert len(table) == 49 * 45
     np.testing.assert_array_equal(table["center"], fits["center"].values.ravel())
     assert "Lorentzian" in (folder / "fits.html").read_text()

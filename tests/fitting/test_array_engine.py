@@ -184,6 +184,10 @@ def option_between(x, a, shape=None, k=1.0, *, floor=0.0):
     return (shape or np.exp)(-k * x) * a + floor
 
 
+def keyword_only(x, a, *, k):
+    return np.where(x < 0, a, a * np.exp(-k * x))
+
+
 class Decay:
     """A model that is an object."""
 
@@ -219,6 +223,7 @@ FUNCTIONS: dict[str, Any] = {
     "partial": lambda: (functools.partial(with_option, kind="hyperbola"), hyperbola),
     "option left out": lambda: (with_option, exponential),
     "option between parameters": lambda: (option_between, exponential),
+    "keyword-only parameter": lambda: (keyword_only, exponential),
     "callable object": lambda: (Decay(), exponential),
     "method": lambda: Instrument(0.5).response,
     "Model with options": lambda: (lmfit.Model(with_option, kind="hyperbola"), hyperbola),

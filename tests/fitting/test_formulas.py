@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import scanfold as sf
 from scanfold.fitting._fit_kernels import leaf_rows
 from scanfold.fitting._user_kernels import compile_formula
-from scanfold.fitting.compiled import _user_leaf
+from scanfold.fitting.compiled import _expression_leaf, _user_leaf
 from scanfold.fitting.components import take_apart
 from scanfold.fitting.formulas import MOST, NotAFormula, record, source
 
@@ -262,3 +262,21 @@ def test_fits_of_formulas_are_lmfits(kind: str):
     params = model.make_params(**start)
     fits = sf.fit(data, function, start, dim="x", guess="params", retry=False)
     assert_agrees(fits.compute(), fit_each(model, data, params))
+
+
+@pytest.mark.parametrize(
+    ("text", "formula"),
+    [("base + a*exp(-x/k)*sin(2*x)", True), ("base + a*x**k/sqrt(1 + x**2) - abs(x - 1)*tanh(k*x)", True),
+     ("base + a*arctan2(x, k) + log(k)*cosh(x/4)", True), ("base + a*floor(2*x) + k*x", False)],
+)  # fmt: skip
+def test_expression_models_are_lmfits(text: str, formula: bool):
+    x = np.linspace(0.2, 3, 40)
+    model = lmfit.models.ExpressionModel(text)
+    component = take_apart(model, x)[0][0]
+    assert (_expression_leaf(component.aux.tobytes(), len(component.names)) is not None) is formula
+    truth = {"base": 1.0, "a": 2.0, "k": 1.3}
+    values = model.eval(x=x, **truth) + 0.02 * np.random.default_rng(5).standard_normal((3, x.size))
+    data = xr.DataArray(values, dims=("position", "x"), coords={"x": x})
+    params = model.make_params(base=0.9, a=1.8, k=1.2)
+    fits = sf.fit(data, model, params, dim="x", engine="batch", guess="params", retry=False).compute()
+    assert_agrees(fits, fit_each(model, data, params))

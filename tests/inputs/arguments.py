@@ -37,11 +37,12 @@ def _of(*words: str) -> Drawn:
     return st.sampled_from(words)
 
 
-#: What each command needs, its other options, and what it takes without a name. `demo` and `doctor` do their work
-#: without any, and `explore` serves its page until it is interrupted: they are left out.
+#: What each command needs, its other options, and what it takes without a name. `demo` and `doctor` are left out: they
+#: do their work without any, which takes minutes. `explore` is asked for everything but to serve.
 COMMANDS: dict[str, tuple[dict[str, Drawn], dict[str, Drawn], tuple[str, ...]]] = {
     "info": ({}, {}, ("subject.npy",)),
     "report": ({}, {"--out": OUT}, ("subject.npy",)),
+    "explore": ({}, {"--data": _of("subject.npy"), "--port": NUMBERS, "--no-browser": FLAG}, ("subject.npy",)),
     "export": ({}, {"--format": _of("csv", ".nc", "tiff"), "--variables": _of("data", "x"), "--overwrite": FLAG},
                ("subject.npy", "made.csv")),
     "fit": (
@@ -113,6 +114,7 @@ ARGV = _argv()
 #: Some that do what they say.
 RIGHT = [
     ["info", "subject.npy"],
+    ["explore", "subject.npy", "--no-browser"],
     ["fit", "subject.npy", "--model", "LinearModel", "--dim", "kx", "--out", "made.zarr", "--no-progress"],
     ["simulate", "--n-images", "2", "--N", "8", "--size", "40", "--out", "made.zarr", "--no-progress"],
     ["group", "run.npz", "--nsamples", "2", "--gridsize", "2", "--out", "made.zarr", "--no-progress"],
@@ -151,8 +153,11 @@ def put(folder: Path, argv: list[str]) -> list[str]:
 
 
 def main(argv: list[str]) -> None:
-    """Run a command; exit with 2 where it refuses."""
+    """Run a command, but serve no page; exit with 2 where it refuses."""
+    import panel
+
     from scanfold.cli import main
 
+    panel.serve = lambda *_, **__: None  # type: ignore[attr-defined]
     if main(argv) == 2:
         raise SystemExit(2)

@@ -316,7 +316,7 @@ def _blockfile(path: Path) -> None:
         "data": data, "axes": axes, "metadata": {"General": {"title": ""}, "Signal": {"signal_type": ""}},
         "original_metadata": {}, "attributes": {"_lazy": False, "ragged": False},
     }  # fmt: skip
-    file_writer(str(path), signal, endianness="<", intensity_scaling=None, show_progressbar=False)
+    file_writer(str(path), signal, intensity_scaling=None, show_progressbar=False)
 
 
 def _counts(path: Path, number: float, bins: int = 24) -> None:

@@ -373,7 +373,7 @@ TRIALS = {
     "model strings": WordTrial(sentence(MODEL_WORDS, 6), _parsed, [MODEL]),
     "expr": WordTrial(EXPR.map(lambda e: {"params": {e[0]: {"expr": e[1]}}}), _fit, [{}]),
     "parameter sets": WordTrial(PARAMS, _fit, [{"params": {"slope": {"value": 1}}}]),
-    "parameter sets of lmfit": WordTrial(st.lists(SET, min_size=1, max_size=4), _fit, [[]], put=_of_lmfit),
+    "parameter sets of lmfit": WordTrial(st.lists(SET, min_size=8, max_size=16), _fit, [[]], put=_of_lmfit),
     "options of fit": WordTrial(options(FIT, 3), _fit, [{}, {"engine": "lmfit"}]),
     "options of open_scan": WordTrial(options(OPEN, 3), _open, [{}], put=_frames),
     "labels (arrays)": WordTrial(_labels(), _as_labels, [np.arange(12) % 3]),

@@ -54,7 +54,7 @@ def test_blockfile(tmp_path, signal):
     from rsciio.blockfile import file_writer
 
     path = tmp_path / "scan.blo"
-    file_writer(str(path), signal, endianness="<", intensity_scaling=None, show_progressbar=False)
+    file_writer(str(path), signal, intensity_scaling=None, show_progressbar=False)
     scan = sf.open_scan(path, chunks={"y": 1})
     assert scan["data"].dims == ("y", "x", "dy", "dx")
     np.testing.assert_array_equal(scan["data"], DATA)

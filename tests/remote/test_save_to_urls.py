@@ -150,8 +150,10 @@ def test_a_silent_writer_of_another_machine_is_taken_over(bucket, monkeypatch):
             pass
         time.sleep(1.1)  # the beats keep it young
     monkeypatch.setattr(writers, "SILENCE", -1.0)
+    monkeypatch.setattr(writers, "BEAT", 1.5)
+    time.sleep(0.5)  # so that it does not beat at the very moment in which it is taken over
     with leased(url):
-        time.sleep(0.5)
+        time.sleep(1.5)
     with pytest.raises(RunError, match=r"another run took s3://scans/store.zarr over"):
         first.__exit__(None, None, None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -161,3 +162,13 @@ def test_the_command_says_what_is_wrong_before_it_serves(tmp_path: Path, capsys:
     np.save(tmp_path / "line.npy", np.ones(3))
     assert main(["explore", str(tmp_path / "line.npy"), "--no-browser"]) == 2
     assert "no map over" in capsys.readouterr().err
+
+
+def test_a_port_that_cannot_be_had_is_said(scan_file: Path, capsys: pytest.CaptureFixture[str]):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        for port, why in ((taken, "Address already in use"), (70000, "expected 1 … 65535"), (-1, "no port -1")):
+            assert main(["explore", str(scan_file), "--port", str(port), "--no-browser"]) == 2
+            assert why in capsys.readouterr().err

@@ -15,6 +15,7 @@ from scanfold.bragg.constants import EXTINCTIONS
 from scanfold.bragg.materials import Material, materials
 from scanfold.conventions import InputError, InputTypeError, unknown
 from scanfold.io.arrays import reading
+from scanfold.io.tables import exactly
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -185,7 +186,7 @@ class CrossSection:
         if not path.is_file():
             raise InputError(f"no file {str(csv_file)!r}; expected a table of texture components from MTEX")
         with reading(path):
-            table = pd.read_csv(path)
+            table = pd.read_csv(path, **exactly())
             columns = {str(c): pd.to_numeric(table[c], errors="coerce") for c in table.columns}
             table = pd.DataFrame(columns, dtype=float)
         base = _material("material", material)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from scanfold.fitting._expression_kernels import PARAM
 from scanfold.fitting.components import Component, function_token
+from scanfold.fitting.formulas import NotAFormula, follow, record, source
 from scanfold.fitting.problem import Problem, Raw, Rows
 
 #: A fit has converged when a Gauss–Newton step could lower χ² by no more than this part of the reduced χ².
@@ -42,8 +43,10 @@ def _user_leaf(component: Component) -> UserLeaf:
     assert component.function is not None
     key = (function_token(component.function), len(component.names))
     if key not in _user_leaves:
+        call, names = component.function, component.arguments  # by name: some may be keyword-only
         try:
-            _user_leaves[key] = UserLeaf(_formula_leaf(component))
+            leaf = _formula_leaf(lambda x, *p: call(x, **dict(zip(names, p, strict=True))), len(names))
+            _user_leaves[key] = UserLeaf(leaf)
         except Exception:  # of the function too, which is called with symbols
             try:
                 _user_leaves[key] = UserLeaf(compile_leaf(component.function, len(component.names)), differences=True)
@@ -53,17 +56,24 @@ def _user_leaf(component: Component) -> UserLeaf:
     return _user_leaves[key]
 
 
-def _formula_leaf(component: Component) -> Any:
-    """Return the leaf of a function's formula; raise NotAFormula, or what the function raises, if there is none."""
+@lru_cache(maxsize=256)
+def _expression_leaf(code: bytes, count: int) -> Any:
+    """Return the leaf of an expression's formula; None where it has functions that formulas have not."""
+    steps = np.frombuffer(code).reshape(-1, 2)
+    try:
+        return _formula_leaf(lambda x, *p: follow(steps, x, p), count)
+    except NotAFormula:
+        return None
+
+
+def _formula_leaf(function: Callable[..., Any], count: int) -> Any:
+    """Return the leaf of the formula of function(x, p0 … p(count−1)).
+
+    Raises NotAFormula, or what the function raises, if there is none.
+    """
     from scanfold.fitting._fit_kernels import leaf_rows
     from scanfold.fitting._user_kernels import compile_formula
-    from scanfold.fitting.formulas import NotAFormula, record, source
 
-    def function(x: Any, *p: Any) -> Any:
-        assert component.function is not None
-        return component.function(x, **dict(zip(component.arguments, p, strict=True)))
-
-    count = len(component.names)
     leaf = compile_formula(source(*record(function, count)), count)
     # A function may look at the types of what it is given: it has to give the same for numbers.
     x, p = np.linspace(-2.3, 7.1, 13), np.linspace(0.4, 2.2, 3 * count).reshape(3, count)
@@ -82,6 +92,10 @@ def address(component: Component) -> int:
 
     if component.leaf == "user":
         return int(_user_leaf(component).code.address)
+    if component.leaf == "expression":
+        leaf = _expression_leaf(component.aux.tobytes(), len(component.names))
+        if leaf is not None:
+            return int(leaf.address)
     return own_leaf_address(component.leaf) if ":" in component.leaf else int(leaf_address(component.leaf))
 
 

@@ -134,7 +134,9 @@ def _component(model: lmfit.Model, x: Array) -> Component:
     if own and not options and _takes_all(model, arguments):
         return Component(own, tuple(prefix + a for a in arguments))
     # numba takes arguments by position: a function with options among them is left to NumPy, which takes names.
-    direct = not options and list(inspect.signature(model.func).parameters)[1:] == arguments
+    signature = inspect.signature(model.func).parameters
+    by_position = all(p.kind is not p.KEYWORD_ONLY for p in signature.values())
+    direct = not options and by_position and list(signature)[1:] == arguments
     function = model.func if direct else functools.partial(model.func, **options)
     names = tuple(prefix + a for a in arguments)
     return Component("user", names, np.full(1, ACCURATE), function=function, arguments=tuple(arguments))

@@ -11,7 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from numpy.lib.mixins import NDArrayOperatorsMixin
+from scipy import special
+
+from scanfold.fitting import _expression_kernels as op
 
 #: Operations of more nodes are not worth the time that it takes to compile them.
 MOST = 2000
@@ -67,6 +71,16 @@ _ALIKE: dict[str, Callable[..., Any]] = {
     "radians": lambda a: a * (math.pi / 180.0),
     "expit": lambda a: 1.0 / (1.0 + np.exp(-a)),
 }
+
+
+#: What the code of an expression does, on numbers and on symbols.
+_STEPS: dict[int, Callable[..., Any]] = {
+    op.ADD: np.add, op.SUB: np.subtract, op.MUL: np.multiply, op.DIV: np.divide, op.POW: np.power, op.ATAN2: np.arctan2,
+    op.NEG: np.negative, op.SQRT: np.sqrt, op.EXP: np.exp, op.LOG: np.log, op.LOG10: np.log10, op.LOG1P: np.log1p,
+    op.EXPM1: np.expm1, op.SIN: np.sin, op.COS: np.cos, op.TAN: np.tan, op.ASIN: np.arcsin, op.ACOS: np.arccos,
+    op.ATAN: np.arctan, op.SINH: np.sinh, op.COSH: np.cosh, op.TANH: np.tanh, op.ABS: np.absolute,
+    op.ERF: special.erf, op.ERFC: special.erfc, op.SQUARE: np.square, op.SIGN: np.sign,
+}  # fmt: skip
 
 
 class NotAFormula(Exception):
@@ -164,6 +178,26 @@ def record(function: Callable[..., Any], count: int) -> tuple[Symbol, list[Any]]
                 before = adjoints.get(id(operand))
                 adjoints[id(operand)] = step if before is None else before + step
     return value, [adjoints.get(id(p), 0.0) for p in parameters]
+
+
+def follow(code: npt.NDArray[np.float64], x: Any, p: Sequence[Any]) -> Any:
+    """Return the value of an expression, whose code `expressions.translate` made, for numbers or symbols.
+
+    Raises
+    ------
+    NotAFormula
+        If it has functions that formulas have not.
+    """
+    stack: list[Any] = []
+    for operation, argument in code.tolist():
+        if operation in (op.CONST, op.PARAM, op.X):
+            stack.append(argument if operation == op.CONST else x if operation == op.X else p[int(argument)])
+        elif (step := _STEPS.get(int(operation))) is None:
+            raise NotAFormula(f"it has the operation {operation:.0f}")
+        else:
+            count = getattr(step, "nin", 1)
+            stack[-count:] = [step(*stack[-count:])]
+    return stack[-1]
 
 
 def source(value: Symbol, derivatives: Sequence[Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -118,6 +119,14 @@ def _numeric(field: str) -> bool:
     return True
 
 
+def exactly() -> dict[str, Any]:
+    """Return the option of pandas by which what was written is read back to the last bit; from 3.1 on it always is."""
+    import pandas as pd
+
+    version = tuple(int(part) for part in pd.__version__.split(".")[:2])
+    return {} if version >= (3, 1) else {"float_precision": "round_trip"}
+
+
 def _with_pandas(path: str, separator: str, header: bool, wanted: Sequence[int]) -> npt.NDArray[np.float64]:
     """Read what is not plain: quoted numbers, more digits than a float has, comments that are none."""
     import pandas as pd
@@ -125,7 +134,7 @@ def _with_pandas(path: str, separator: str, header: bool, wanted: Sequence[int])
     with reading(path):
         frame = pd.read_csv(
             path, sep=r"\s+" if separator == " " else separator, header=0 if header else None, index_col=False,
-            skipinitialspace=True,
+            skipinitialspace=True, **exactly(),
         )  # fmt: skip
     out = np.full((len(wanted), len(frame)), np.nan)
     for i, column in enumerate(wanted):

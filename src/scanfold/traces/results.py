@@ -9,9 +9,10 @@ import numpy as np
 import xarray as xr
 
 from scanfold.conventions import InputError, flags
+from scanfold.io.tables import exactly
 from scanfold.traces.discovery import is_result, result_endings
 from scanfold.traces.request import FittingRequest
-from scanfold.traces.tables import KEPT, exactly
+from scanfold.traces.tables import KEPT
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scanfold.conventions import InputError, unknown
+from scanfold.io.tables import exactly
 from scanfold.traces.discovery import cell_name, parse_cell, per_hour
 
 if TYPE_CHECKING:
@@ -155,14 +156,6 @@ def _require_whole(path: Path, frame: pd.DataFrame) -> None:
             f"{path}, line {frame.index[-1]}: the file ends after {last.count(b',') + 1} of {len(frame.columns)} "
             "fields; it may have been cut off: copy it again, or end that line"
         )
-
-
-def exactly() -> dict[str, Any]:
-    """Return the option of pandas by which what was written is read back to the last bit; from 3.1 on it always is."""
-    import pandas as pd
-
-    version = tuple(int(part) for part in pd.__version__.split(".")[:2])
-    return {} if version >= (3, 1) else {"float_precision": "round_trip"}
 
 
 def _numbers(path: Path, column: pd.Series, *, whole: bool = False) -> npt.NDArray[np.float64]:

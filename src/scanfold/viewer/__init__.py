@@ -127,13 +127,28 @@ def serve(make_page: Callable[[], Any], *, title: str, port: int = 0, show: bool
         0 takes a free one.
     show : bool
         Open a browser.
+
+    Raises
+    ------
+    InputError
+        If there is no such port, or it is taken.
     """
     import panel
 
-    if port == 0:
-        with socket.socket() as probe:
-            probe.bind((LOOPBACK, 0))
-            port = probe.getsockname()[1]
+    port = _free(port)
     print(f"http://{LOOPBACK}:{port} (end with Ctrl+C)", flush=True)
     origins = [f"{LOOPBACK}:{port}", f"localhost:{port}"]
     panel.serve(make_page, port=port, address=LOOPBACK, title=title, show=show, verbose=False, websocket_origin=origins)
+
+
+def _free(port: int) -> int:
+    """Return the port if a page can be served there, or a free one for 0."""
+    if not 0 <= port < 2**16:
+        raise InputError(f"no port {port}; expected 1 … 65535, or 0 for a free one")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            raise InputError(f"port {port}: {error.strerror}; expected another, or 0 for a free one") from None
+        return int(probe.getsockname()[1])
