@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +15,9 @@ from scanfold.fitting.problem import Array, Problem, Raw, Rows
 from scanfold.fitting.start import GuessPlan, background_terms, guess
 from scanfold.fitting.status import STATUS, WITHOUT_VALUES, aic, has_no_signal, is_poor, judge
 
-#: Positions fitted at a time: the float64 copy of their data stays small.
-ROWS = 1024
+#: Positions fitted at a time, and values of their data, at most: what is made of these in float64 is several times as
+#: large, and stays small.
+ROWS, NUMBERS = 1024, 2**18
 #: Two parameters that correlate beyond this are not told apart by the data.
 CORRELATED = 0.99
 
@@ -53,14 +53,17 @@ class FitBlock:
     margin: float
     errors: str
     scan: tuple[str, ...]
-    #: A run that projects memory asks how many positions are held at a time.
-    together: ClassVar[int] = ROWS
+
+    @property
+    def together(self) -> int:
+        """How many positions are held at a time; a run that projects memory asks."""
+        return max(1, min(ROWS, NUMBERS // max(1, self.problem.x.size)))
 
     def __call__(self, data: npt.NDArray[np.generic], *extras: Array) -> Array:
         """Fit the block, a few rows at a time."""
         out = np.empty((data.shape[0], columns(self.problem, self.covariance)["width"].stop))
-        for first in range(0, data.shape[0], ROWS):
-            part = slice(first, first + ROWS)
+        for first in range(0, data.shape[0], self.together):
+            part = slice(first, first + self.together)
             out[part] = self.fit(data[part], [e[part] for e in extras])
         return out
 

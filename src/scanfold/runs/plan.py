@@ -22,7 +22,7 @@ AIM, LEAST = 1.0, 0.05
 #: Share of a worker's memory that a block may take.
 SHARE = 0.7
 #: Bytes of output up to which cells are joined; and those of a chunk of the store, which is read as a whole.
-JOINED, CHUNK = 2**26, 2**24
+JOINED, CHUNK = 2**25, 2**24
 #: Positions computed to predict the rest.
 TRIAL = 50
 
