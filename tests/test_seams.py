@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 import scanfold as sf
 from scanfold import bragg, detectors, grouping, ptycho, traces
 from scanfold.cli import main
+from scanfold.io.tables import exactly
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def test_tables_and_nexus_files_are_those_of_the_store(result, tmp_path):
     for i, ds in enumerate((numbers, opened)):
         sf.export_csv(ds, tmp_path / f"{i}.csv")
         sf.export_nexus(ds, tmp_path / f"{i}.nxs")
-        tables.append(pd.read_csv(tmp_path / f"{i}.csv", float_precision="round_trip"))
+        tables.append(pd.read_csv(tmp_path / f"{i}.csv", **exactly()))
         with xr.open_dataset(tmp_path / f"{i}.nxs", group="entry/data", engine="h5netcdf") as back:
             name = str(next(iter(back.data_vars)))
             np.testing.assert_array_equal(back[name], numbers[name])

@@ -18,6 +18,7 @@ import xarray as xr
 import scanfold as sf
 from scanfold.cli import COMMANDS, main
 from scanfold.fitting import STATUS
+from scanfold.io.tables import exactly
 from scanfold.testing import peak_scan, raise_if_computes
 
 MODEL = ["--model", "GaussianModel + LinearModel", "--dim", "energy"]
@@ -70,7 +71,7 @@ def test_fit_writes_what_the_library_computes(scan, tmp_path, monkeypatch, capsy
     found = fitted(tmp_path / "a.zarr")
     for name in expected.data_vars:
         np.testing.assert_array_equal(found[name], expected[name], err_msg=str(name))
-    table = pd.read_csv("a.csv", float_precision="round_trip")
+    table = pd.read_csv("a.csv", **exactly())
     np.testing.assert_array_equal(table["center"], expected["center"].values.ravel())
     assert "<html" in Path("a.html").read_text()
     assert {p.stem for p in Path("maps").iterdir()} >= {"amplitude", "center", "sigma", "slope", "intercept"}

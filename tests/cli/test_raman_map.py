@@ -12,6 +12,7 @@ import xarray as xr
 import scanfold as sf
 from scanfold.cli import main
 from scanfold.fitting import STATUS
+from scanfold.io.tables import exactly
 
 FIT = ["--model", "LorentzianModel + LinearModel", "--dim", "raman_shift", "--select", "raman_shift=970:1020"]
 #: What is known of the line: it is no dip, it is near 1001 1/cm, and no broader than the window.
@@ -77,7 +78,7 @@ def test_the_line_is_that_of_polystyrene(whole, height):
 
 def test_what_was_asked_for_is_written(whole):
     fits, folder = whole
-    table = pd.read_csv(folder / "fits.csv", float_precision="round_trip")
+    table = pd.read_csv(folder / "fits.csv", **exactly())
     assert len(table) == 49 * 45
     np.testing.assert_array_equal(table["center"], fits["center"].values.ravel())
     assert "Lorentzian" in (folder / "fits.html").read_text()

@@ -10,6 +10,7 @@ import pytest
 
 from scanfold import traces
 from scanfold.cli import main
+from scanfold.io.tables import exactly
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_everything_in_one_command(folder: Path, capsys):
     said = capsys.readouterr().out
     assert "9 cells:" in said
     assert "wrote r.html" in said
-    frame = pd.read_csv("all.csv", float_precision="round_trip")
+    frame = pd.read_csv("all.csv", **exactly())
     assert (frame["km"] == 1.5).all()
     assert sorted(p.name for p in Path("results").glob("*.csv")) == [f"f{i}_fitted_maturation.csv" for i in range(3)]
     assert {p.name for p in Path("plots").glob("*.png")} >= {"quality.png", "delta.png"}

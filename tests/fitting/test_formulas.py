@@ -68,7 +68,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "logistic": lambda x, a, b, c: a * scipy.special.expit((x - b) / c),
     "others": lambda x, a, b, c: np.square(a * x) + np.reciprocal(b) + np.positive(c) + np.deg2rad(a) * np.radians(x),
     "constants folded": lambda x, a, b, c: a * np.sqrt(2 * np.pi) * x + np.float64(3) * b + np.int64(2) * c,
-    "in place": lambda x, a, b, c: functools.reduce(lambda s, v: s + v, [a * x, b, c * x**2]),
+    "a sum in a loop": lambda x, a, b, c: functools.reduce(lambda s, v: s + v, [a * x, b, c * x**2]),
     "no axis": lambda x, a, b, c: a * b + c,
     "no parameter": lambda x, a, b, c: x * x,
 }
@@ -221,12 +221,10 @@ def test_what_is_no_formula_is_fitted_all_the_same(function: Callable[..., Any])
     truth = {"a": 1.7, "b": 0.8}
     values = function(X, **truth) + 0.01 * np.random.default_rng(3).standard_normal((3, X.size))
     data = xr.DataArray(values, dims=("position", "x"), coords={"x": X})
-    # b of `asks` changes nothing
-    start = {"a": 1.5, "b": {"value": 0.8, "vary": function not in (asks,)}}
     model = lmfit.Model(function)
-    params = model.make_params(**{n: v if isinstance(v, float) else v["value"] for n, v in start.items()})
-    params["b"].vary = function not in (asks,)
-    fits = sf.fit(data, function, start, dim="x", guess="params", retry=False).compute()
+    params = model.make_params(a=1.5, b=0.8)
+    params["b"].vary = function is not asks  # of which it changes nothing
+    fits = sf.fit(data, model, params, dim="x", guess="params", retry=False).compute()
     assert_agrees(fits, fit_each(model, data, params))
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from scanfold import traces
 from scanfold.conventions import InputError, RunError
+from scanfold.io.tables import exactly
 from scanfold.runs.ledger import Ledger
 from scanfold.traces import FittingRequest, fit_folder
 
@@ -60,7 +61,7 @@ def test_every_cell_has_a_row_with_every_column(folder: Path):
     values, _ = cases.traces("maturation", 4, seed=9)
     values[1], values[2, 1:], values[3] = np.nan, np.nan, 5.0
     cases.write_wide(folder / "bad cells.csv", values)
-    frame = pd.read_csv(fit(folder).out / f"bad cells{ENDING}", float_precision="round_trip")
+    frame = pd.read_csv(fit(folder).out / f"bad cells{ENDING}", **exactly())
     assert frame["cell_id"].tolist() == [0, 1, 2, 3]
     wanted = ["model_type", "success", "status", "message", "r_squared", "redchi", "n_used", "nfev", "at_bound"]
     wanted += [n for p in REQUEST.model.names for n in (p, f"{p}_stderr")]
@@ -71,7 +72,7 @@ def test_every_cell_has_a_row_with_every_column(folder: Path):
     assert frame.loc[[1, 2], ["km", "delta", "r_squared"]].isna().all(axis=None)
     assert frame["km"][0] == 1.28
     assert frame["km_stderr"][0] == 0
-    tidy = pd.read_csv(folder / f"f0{ENDING}", float_precision="round_trip")
+    tidy = pd.read_csv(folder / f"f0{ENDING}", **exactly())
     assert list(tidy.columns[:2]) == ["fov", "cell"]
 
 

@@ -62,8 +62,9 @@ class FitBlock:
     def __call__(self, data: npt.NDArray[np.generic], *extras: Array) -> Array:
         """Fit the block, a few rows at a time."""
         out = np.empty((data.shape[0], columns(self.problem, self.covariance)["width"].stop))
-        for first in range(0, data.shape[0], self.together):
-            part = slice(first, first + self.together)
+        count = self.together
+        for first in range(0, data.shape[0], count):
+            part = slice(first, first + count)
             out[part] = self.fit(data[part], [e[part] for e in extras])
         return out
 

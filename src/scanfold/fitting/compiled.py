@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -56,7 +56,7 @@ def _user_leaf(component: Component) -> UserLeaf:
     return _user_leaves[key]
 
 
-@lru_cache(maxsize=256)
+@cache  # without an end: the code of a leaf has to stay while its address is in use
 def _expression_leaf(code: bytes, count: int) -> Any:
     """Return the leaf of an expression's formula; None where it has functions that formulas have not."""
     steps = np.frombuffer(code).reshape(-1, 2)

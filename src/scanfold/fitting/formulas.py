@@ -71,10 +71,8 @@ _ALIKE: dict[str, Callable[..., Any]] = {
     "radians": lambda a: a * (math.pi / 180.0),
     "expit": lambda a: 1.0 / (1.0 + np.exp(-a)),
 }
-
-
 #: What the code of an expression does, on numbers and on symbols.
-_STEPS: dict[int, Callable[..., Any]] = {
+_STEPS: dict[int, np.ufunc] = {
     op.ADD: np.add, op.SUB: np.subtract, op.MUL: np.multiply, op.DIV: np.divide, op.POW: np.power, op.ATAN2: np.arctan2,
     op.NEG: np.negative, op.SQRT: np.sqrt, op.EXP: np.exp, op.LOG: np.log, op.LOG10: np.log10, op.LOG1P: np.log1p,
     op.EXPM1: np.expm1, op.SIN: np.sin, op.COS: np.cos, op.TAN: np.tan, op.ASIN: np.arcsin, op.ACOS: np.arccos,
@@ -195,8 +193,7 @@ def follow(code: npt.NDArray[np.float64], x: Any, p: Sequence[Any]) -> Any:
         elif (step := _STEPS.get(int(operation))) is None:
             raise NotAFormula(f"it has the operation {operation:.0f}")
         else:
-            count = getattr(step, "nin", 1)
-            stack[-count:] = [step(*stack[-count:])]
+            stack[-step.nin :] = [step(*stack[-step.nin :])]
     return stack[-1]
 
 
